@@ -1,0 +1,67 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Rules for every Swift target: warnings are errors, imports say who sees them.
+let strict: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
+
+let package = Package(
+  name: "scrim",
+  products: [.executable(name: "scrim", targets: ["scrim"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+  ],
+  targets: [
+    .systemLibrary(name: "CFuse", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
+    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .target(name: "CLinux"),
+    .target(
+      name: "Primitives", dependencies: ["CCrypto", "CZstd", "CLinux", system],
+      swiftSettings: strict),
+    .target(
+      name: "Container", dependencies: ["Primitives", system, collections], swiftSettings: strict),
+    .target(
+      name: "Vault", dependencies: ["Container", "Primitives", system, logging, collections],
+      swiftSettings: strict),
+    .target(
+      name: "Mount",
+      dependencies: [
+        "Vault", "Container", "Primitives", "CFuse", "CLinux", system, logging, collections,
+      ],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "scrim",
+      dependencies: ["Mount", "Vault", "Container", "Primitives", argumentParser, logging, system],
+      swiftSettings: strict),
+    .target(
+      name: "TestSupport", dependencies: ["Container", "Primitives", system],
+      path: "Tests/TestSupport", swiftSettings: strict),
+    .testTarget(
+      name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport", system],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ContainerTests", dependencies: ["Container", "Primitives", "TestSupport", system],
+      swiftSettings: strict),
+    .testTarget(
+      name: "VaultTests",
+      dependencies: ["Vault", "Container", "Primitives", "TestSupport", system],
+      swiftSettings: strict),
+    .testTarget(
+      name: "MountTests",
+      dependencies: ["Mount", "Vault", "Container", "Primitives", "TestSupport", system],
+      swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6]
+)
