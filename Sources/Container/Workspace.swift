@@ -1,0 +1,85 @@
+import Primitives
+import Synchronization
+
+/// Bounds the bytes that wait in memory to be written, over all containers of a mount.
+public final class DirtyBudget: Sendable {
+  /// How many bytes may wait. A container that finds more writes its own out first; each may
+  /// exceed the limit by one request.
+  public let limit: Int
+  private let bytes = Atomic<Int>(0)
+
+  /// Sets the limit.
+  ///
+  /// - Parameter limit: In bytes.
+  public init(limit: Int = 64 << 20) {
+    self.limit = limit
+  }
+
+  /// Bytes that wait now.
+  public var used: Int { bytes.load(ordering: .relaxed) }
+
+  var isExhausted: Bool { used >= limit }
+
+  func take(_ count: Int) { bytes.add(count, ordering: .relaxed) }
+
+  func giveBack(_ count: Int) { bytes.subtract(count, ordering: .relaxed) }
+}
+
+/// What the containers of one mount share: the dirty budget, the bound on cached nodes, and
+/// scratch memory.
+public final class Workspace: Sendable {
+  /// Bounds the dirty bytes.
+  public let budget: DirtyBudget
+  /// How many decoded nodes (5 KiB each) all containers may cache; each may keep 64 in any case.
+  public let nodeLimit: Int
+  /// zstd level of compressed containers.
+  public let compressionLevel: Int
+  let nodes = Atomic<Int>(0)
+  private let scratches = Pool<Scratch>(capacity: 8)
+
+  /// Makes a workspace.
+  ///
+  /// - Parameters:
+  ///   - budget: Shared bound on dirty bytes.
+  ///   - nodeLimit: Nodes to cache over all containers.
+  ///   - compressionLevel: zstd level.
+  public init(
+    budget: DirtyBudget = DirtyBudget(), nodeLimit: Int = 16384, compressionLevel: Int = 3
+  ) {
+    self.budget = budget
+    self.nodeLimit = nodeLimit
+    self.compressionLevel = compressionLevel
+  }
+
+  func takeScratch() -> Scratch { scratches.take() ?? Scratch() }
+
+  func give(_ scratch: Scratch) { scratches.give(scratch) }
+}
+
+/// Memory and contexts that one request uses and the next one reuses.
+final class Scratch: @unchecked Sendable {
+  /// Pages in `run`.
+  static let runPages = 256
+  /// Bytes in `block`: the largest block.
+  static let blockCount = 1 << 17
+
+  /// Pages on their way to or from the backing file: 1 MiB, page aligned.
+  let run = UnsafeMutableRawPointer.allocate(
+    byteCount: runPages * Format.pageSize, alignment: Format.pageSize)
+  /// One block of plain content.
+  let block = UnsafeMutableRawPointer.allocate(byteCount: blockCount, alignment: Format.pageSize)
+  /// References of the blocks in `run`.
+  let references = UnsafeMutablePointer<Reference>.allocate(capacity: runPages + 2)
+  /// Contexts of zstd.
+  let compressor = Compressor()
+
+  init() {
+    references.initialize(repeating: .hole, count: Scratch.runPages + 2)
+  }
+
+  deinit {
+    run.deallocate()
+    block.deallocate()
+    references.deallocate()
+  }
+}
