@@ -1,0 +1,58 @@
+#define _GNU_SOURCE
+#include "CLinuxTransport.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int scrim_pin_thread(int processor) {
+  if (processor < 0) return -EINVAL;
+  size_t size = CPU_ALLOC_SIZE(processor + 1);
+  cpu_set_t *set = CPU_ALLOC(processor + 1);
+  if (set == NULL) return -ENOMEM;
+  CPU_ZERO_S(size, set);
+  CPU_SET_S(processor, size, set);
+  int result = sched_setaffinity(0, size, set) == 0 ? 0 : -errno;
+  CPU_FREE(set);
+  return result;
+}
+
+static int get_capabilities(struct __user_cap_data_struct data[2]) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  return syscall(SYS_capget, &header, data) == 0 ? 0 : -errno;
+}
+
+// The raw call changes this thread only, which is the point: glibc has no wrapper that spreads it.
+static int set_capabilities(const struct __user_cap_data_struct data[2]) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  return syscall(SYS_capset, &header, data) == 0 ? 0 : -errno;
+}
+
+int scrim_has_capability(int capability) {
+  struct __user_cap_data_struct data[2];
+  int result = get_capabilities(data);
+  if (result < 0) return result;
+  return (data[capability / 32].effective >> (capability % 32)) & 1;
+}
+
+int scrim_drop_capability(int capability) {
+  struct __user_cap_data_struct data[2];
+  int result = get_capabilities(data);
+  if (result < 0) return result;
+  uint32_t bit = 1u << (capability % 32);
+  if (!(data[capability / 32].effective & bit)) return 0;
+  data[capability / 32].effective &= ~bit;
+  result = set_capabilities(data);
+  return result < 0 ? result : 1;
+}
+
+int scrim_raise_capability(int capability) {
+  struct __user_cap_data_struct data[2];
+  int result = get_capabilities(data);
+  if (result < 0) return result;
+  data[capability / 32].effective |= 1u << (capability % 32);
+  return set_capabilities(data);
+}

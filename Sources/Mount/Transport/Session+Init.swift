@@ -1,0 +1,105 @@
+import CLinux
+import Glibc
+import Logging
+import SystemPackage
+
+/// The INIT handshake, on the one worker that serves until it is done.
+extension Session {
+  /// Keeps what the kernel offers.
+  func noteOffer(_ request: UnsafeRawBufferPointer) {
+    guard let offer = InitOffer(request: request) else { return }
+    state.update { $0.offer = offer }
+  }
+
+  /// Puts our wishes into libfuse's INIT reply; the result is the agreed capabilities, nil if untouched.
+  func rewriteInit(_ reply: UnsafeMutableRawBufferPointer) -> UInt64? {
+    guard let offer = state.read({ $0.offer }) else { return nil }
+    var wishes = InitWishes()
+    wishes.passthrough = options.passthrough
+    wishes.stackDepth = options.stackDepth
+    prepareRings(offer)
+    wishes.overIOURing = rings != nil
+    wishes.readDirPlus = hasReadDirPlus
+    wishes.maxBackground = options.maxBackground
+    wishes.congestionThreshold = options.congestionThreshold
+    return InitReply.rewrite(reply, offer: offer, wishes: wishes)
+  }
+
+  /// The kernel has taken the reply. Nobody else serves yet, so what is found here holds for every request.
+  func completeInit(_ agreed: UInt64?) {
+    guard let offer = state.read({ $0.offer }) else { return }
+    let capabilities = agreed ?? 0
+    let registrar = options.registrar ?? DeviceRegistrar(device: device)
+    let passthrough = PassthroughProbe.run(
+      registrar, agreed: capabilities & Wire.Capability.passthrough != 0,
+      wanted: options.passthrough, kernelMinor: offer.minor, probe: options.passthroughProbe)
+    if passthrough.isActive { backing.activate(registrar) }
+    let ioUring = startRings(agreed: capabilities & Wire.Capability.overIOURing != 0)
+    let negotiated = Negotiated(
+      kernelMinor: offer.minor, capabilities: capabilities, passthrough: passthrough,
+      ioUring: ioUring,
+      transport: ioUring.isActive
+        ? .rings(queues: rings?.queues ?? 0, depth: options.ringDepth)
+        : .device(workers: deviceWorkers),
+      readAheadKiB: raiseReadAhead())
+    if options.ioUring == .on, case .unavailable(let reason) = ioUring {
+      logger.warning("no io_uring: \(reason)")
+    }
+    logger.info(
+      "serving",
+      metadata: [
+        "kernel": "7.\(offer.minor)", "transport": "\(negotiated.transport)",
+        "passthrough": "\(passthrough)", "io_uring": "\(ioUring)",
+      ])
+    state.update { $0.negotiated = negotiated }
+  }
+
+  /// Device workers where there are no rings.
+  var deviceWorkers: Int {
+    max(options.workers ?? max(Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))), 2), 1)
+  }
+
+  /// Makes threads and rings where the kernel offers to use them.
+  private func prepareRings(_ offer: InitOffer) {
+    guard options.ioUring != .off else {
+      ringRefusal = "switched off by option"
+      return
+    }
+    guard offer.offers(Wire.Capability.overIOURing) else {
+      ringRefusal = RingSupport.reasonNotOffered(kernelMinor: offer.minor)
+      return
+    }
+    guard let queues = RingSupport.possibleProcessors() else {
+      ringRefusal = "the number of possible processors is not known (/sys is not there)"
+      return
+    }
+    do throws(RingFailure) {
+      rings = try RingTransport(session: self, queues: queues, depth: options.ringDepth)
+    } catch {
+      ringRefusal = error.reason
+    }
+  }
+
+  private func startRings(agreed: Bool) -> Availability {
+    guard agreed, let rings else {
+      rings?.abandon()
+      return .unavailable(ringRefusal ?? "the INIT reply could not carry it")
+    }
+    guard let failure = rings.register(renouncing: device) else { return .active }
+    return .unavailable(failure.reason)
+  }
+
+  /// INIT can only lower the kernel's default of 128 KiB, which cuts sequential reads into pieces of that size.
+  private func raiseReadAhead() -> Int? {
+    guard let wanted = options.readAheadKiB, let entry = MountTable.entry(at: mountPoint) else {
+      return nil
+    }
+    do throws(Errno) {
+      try TextFile.write("\(wanted)", to: "/sys/class/bdi/\(entry.device)/read_ahead_kb")
+      return wanted
+    } catch {
+      logger.debug("read-ahead stays as it is: \(error)")
+      return nil
+    }
+  }
+}

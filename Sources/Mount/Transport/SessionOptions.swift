@@ -1,0 +1,93 @@
+/// Whether requests travel over io_uring.
+public enum IOUringMode: String, Sendable, CaseIterable {
+  /// Where the kernel offers it.
+  case auto
+  /// Like `auto`, but a mount that does without it says so as a warning.
+  case on
+  /// Never.
+  case off
+}
+
+/// How a vault is mounted.
+public struct SessionOptions: Sendable {
+  /// What the mount table shows as the device: the vault's path.
+  public var source: String
+  /// Shown as `fuse.SUBTYPE`.
+  public var subtype = "scrim"
+  /// Mount read-only.
+  public var readOnly = false
+  /// Users other than the one who mounts may come in; permissions decide.
+  public var allowOther = false
+  /// The kernel checks permissions by mode, owner and ACL.
+  public var defaultPermissions = true
+  /// Honour set-uid and set-gid bits. Someone without the key can plant them in plain directories.
+  public var honoursSetUID = false
+  /// Honour device nodes, with the same warning.
+  public var honoursDevices = false
+  /// Refuse to execute anything.
+  public var noExec = false
+  /// Mount over a directory that holds entries.
+  public var nonEmpty = false
+  /// Further options from ``passedThrough`` (`noatime`, `sync`, ...).
+  public var extra: [String] = []
+
+  /// Ask for kernel passthrough of plain files.
+  public var passthrough = true
+  /// An open regular file of the backing filesystem to try passthrough with; borrowed until INIT is answered.
+  public var passthroughProbe: Int32?
+  /// 1, or 2 where the backing filesystem is itself stacked (overlayfs), which then cannot be stacked upon.
+  public var stackDepth: UInt32 = 1
+  /// Registers backing files; nil: the session's own descriptor.
+  public var registrar: (any BackingRegistrar)?
+
+  /// Whether requests travel over io_uring.
+  public var ioUring = IOUringMode.auto
+  /// Requests in flight per ring, 1 to 64. Each may take 1 MiB once it carried that much.
+  public var ringDepth = 4
+  /// Device workers without rings; nil: as many as online processors, at least 2.
+  public var workers: Int?
+  /// Read-ahead of the mount in KiB, set where permitted; nil leaves it alone.
+  public var readAheadKiB: Int? = 8192
+  /// Asynchronous requests in flight, and from where the kernel holds writers back.
+  public var maxBackground: UInt16 = 64
+  /// See ``maxBackground``.
+  public var congestionThreshold: UInt16 = 48
+
+  /// Options with the defaults above.
+  ///
+  /// - Parameter source: what the mount table shows as the device.
+  public init(source: String) { self.source = source }
+
+  /// Mount options that libfuse and fusermount3 understand without our help.
+  public static let passedThrough: Set<String> = [
+    "async", "atime", "dirsync", "exec", "noatime", "nodiratime", "rw", "sync",
+  ]
+
+  /// The argument of `-o`.
+  ///
+  /// - Throws: `unknownOption` for an extra option that is none of ``passedThrough``.
+  func mountArgument() throws(MountError) -> String {
+    var parts = ["fsname=\(Self.escape(source))", "subtype=\(Self.escape(subtype))"]
+    parts.append(readOnly ? "ro" : "rw")
+    parts.append(honoursSetUID ? "suid" : "nosuid")
+    parts.append(honoursDevices ? "dev" : "nodev")
+    if noExec { parts.append("noexec") }
+    if allowOther { parts.append("allow_other") }
+    if defaultPermissions { parts.append("default_permissions") }
+    for option in extra {
+      guard Self.passedThrough.contains(option) else { throw .unknownOption(option) }
+      parts.append(option)
+    }
+    return parts.joined(separator: ",")
+  }
+
+  /// libfuse splits at commas and removes backslashes.
+  private static func escape(_ value: String) -> String {
+    var result = ""
+    for character in value {
+      if character == "," || character == "\\" { result.append("\\") }
+      result.append(character)
+    }
+    return result
+  }
+}
