@@ -1,6 +1,6 @@
-/// Base 32 in Crockford's alphabet, for text that people copy by hand.
+/// Base 32 without padding, RFC 4648, section 6: for text that people copy by hand.
 public enum Base32 {
-  private static let alphabet: StaticString = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+  private static let alphabet: StaticString = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
   /// Turns bytes into upper-case text without separators.
   public static func encode(_ bytes: [UInt8]) -> [UInt8] {
@@ -22,7 +22,7 @@ public enum Base32 {
     return text
   }
 
-  /// Turns text back. Case, hyphens and white space do not matter; I and L are read as 1, O as 0.
+  /// Turns text back. Case, hyphens and white space do not matter; 0 is read as O, 1 as I, 8 as B.
   ///
   /// - Returns: nil for any other character, a length no bytes have, or unused bits that are set.
   public static func decode(_ text: [UInt8]) -> [UInt8]? {
@@ -48,14 +48,14 @@ public enum Base32 {
   }
 
   private static func value(of symbol: UInt8) -> UInt32? {
-    let isLower = (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(symbol)
-    let upper = isLower ? symbol - 32 : symbol
-    switch upper {
-    case UInt8(ascii: "I"), UInt8(ascii: "L"): return 1
-    case UInt8(ascii: "O"): return 0
-    default: break
+    switch symbol {
+    case UInt8(ascii: "A")...UInt8(ascii: "Z"): UInt32(symbol - UInt8(ascii: "A"))
+    case UInt8(ascii: "a")...UInt8(ascii: "z"): UInt32(symbol - UInt8(ascii: "a"))
+    case UInt8(ascii: "2")...UInt8(ascii: "7"): UInt32(symbol - UInt8(ascii: "2")) + 26
+    case UInt8(ascii: "0"): 14
+    case UInt8(ascii: "1"): 8
+    case UInt8(ascii: "8"): 1
+    default: nil
     }
-    for index in 0..<32 where alphabet.utf8Start[index] == upper { return UInt32(index) }
-    return nil
   }
 }

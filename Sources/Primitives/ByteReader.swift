@@ -31,6 +31,7 @@ public struct ByteReader {
   /// Takes the next bytes without copying them.
   ///
   /// - Parameter count: How many; negative or more than are left is `.truncated`.
+  /// - Returns: The bytes, valid as long as those the reader was given.
   /// - Throws: `.truncated`.
   @inlinable
   public mutating func read(_ count: Int) throws(CodecError) -> UnsafeRawBufferPointer {
@@ -42,6 +43,7 @@ public struct ByteReader {
   /// Copies the next bytes.
   ///
   /// - Parameter count: How many; negative or more than are left is `.truncated`.
+  /// - Returns: A copy of the bytes.
   /// - Throws: `.truncated`.
   @inlinable
   public mutating func readArray(_ count: Int) throws(CodecError) -> [UInt8] {

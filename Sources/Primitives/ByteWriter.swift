@@ -122,6 +122,7 @@ public struct BufferWriter {
   /// Takes the next bytes of space for the caller to fill.
   ///
   /// - Parameter count: How many; negative or more than are left is `.noSpace`.
+  /// - Returns: The memory to fill.
   /// - Throws: `.noSpace`.
   @inlinable
   public mutating func reserve(_ count: Int) throws(CodecError) -> UnsafeMutableRawBufferPointer {

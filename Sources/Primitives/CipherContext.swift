@@ -13,6 +13,8 @@ struct CipherAlgorithm: @unchecked Sendable {
 
   static let aes256GCM = CipherAlgorithm("AES-256-GCM")
   static let chaCha20Poly1305 = CipherAlgorithm("ChaCha20-Poly1305")
+  static let aes128CBC = CipherAlgorithm("AES-128-CBC")
+  static let aes128CTR = CipherAlgorithm("AES-128-CTR")
   static let aes256CBC = CipherAlgorithm("AES-256-CBC")
   static let aes256CTR = CipherAlgorithm("AES-256-CTR")
 }

@@ -76,6 +76,8 @@ extension Sys {
   /// Every entry of a directory but `.` and `..`, from its beginning.
   ///
   /// - Parameter descriptor: A directory open for reading; its position changes.
+  /// - Returns: Names without a terminating zero, in the order the filesystem has them.
+  /// - Throws: The call's error.
   public static func entries(
     of descriptor: Int32
   ) throws(Errno) -> [(name: [UInt8], inode: UInt64, kind: FileKind)] {

@@ -9,6 +9,7 @@ public enum KeyDerivation {
   ///   - salt: May be empty.
   ///   - info: Context and purpose.
   ///   - count: Length of the result in bytes, 1 to 8160.
+  /// - Returns: `count` bytes.
   public static func hkdfSHA256(
     secret: SecretBytes, salt: [UInt8] = [], info: [UInt8], count: Int = 32
   ) -> SecretBytes {
@@ -61,20 +62,22 @@ public enum KeyDerivation {
   ///   - r: Block size.
   ///   - p: Parallelisation.
   ///   - count: Length of the result in bytes.
-  ///   - memoryLimit: Bytes of memory the parameters may ask for.
+  ///   - memoryLimit: The most that 128 * N * r may be, in bytes.
+  /// - Returns: `count` bytes.
   /// - Throws: `.invalidParameters` where they are not allowed or ask for more memory than the
   ///   limit, `.outOfMemory`.
   public static func scrypt(
     passphrase: SecretBytes, salt: [UInt8], logN: UInt8, r: UInt32, p: UInt32, count: Int = 32,
-    memoryLimit: UInt64 = 1 << 31
+    memoryLimit: UInt64 = 1 << 32
   ) throws(CryptoError) -> SecretBytes {
-    // 128 * r * (N + p) bytes, and the parameters may come from an untrusted header.
-    guard (1...40).contains(logN), (1...1 << 20).contains(r), (1...1 << 20).contains(p),
-      UInt64(r) * UInt64(p) < 1 << 30
+    // The parameters may come from an untrusted header. Bounded like this no product overflows.
+    guard (1...32).contains(logN), (1...1 << 20).contains(r), (1...1 << 20).contains(p),
+      UInt64(r) * UInt64(p) < 1 << 30, UInt32(logN) < 16 * r
     else { throw .invalidParameters }
     let cost = UInt64(1) << UInt64(logN)
-    let (memory, overflow) = (128 * UInt64(r)).multipliedReportingOverflow(by: cost + UInt64(p) + 2)
-    guard !overflow, memory <= memoryLimit else { throw .invalidParameters }
+    guard 128 * UInt64(r) * cost <= memoryLimit else { throw .invalidParameters }
+    // What the computation itself needs comes on top: p blocks and two more.
+    let memory = 128 * UInt64(r) * (cost + UInt64(p) + 2)
     return try SecretBytes(count: count) { output throws(CryptoError) in
       let derived = passphrase.withUnsafeBytes { passphrase in
         salt.withUnsafeBytes { salt in
@@ -104,10 +107,11 @@ public enum KeyDerivation {
   ///   - lanes: Degree of parallelism.
   ///   - count: Length of the result in bytes.
   ///   - memoryLimit: Bytes of memory the parameters may ask for.
+  /// - Returns: `count` bytes.
   /// - Throws: `.unavailable` where libcrypto lacks it, `.invalidParameters`, `.outOfMemory`.
   public static func argon2id(
     passphrase: SecretBytes, salt: [UInt8], memory: UInt32, iterations: UInt32, lanes: UInt32,
-    count: Int = 32, memoryLimit: UInt64 = 1 << 31
+    count: Int = 32, memoryLimit: UInt64 = 1 << 32
   ) throws(CryptoError) -> SecretBytes {
     guard let kdf = argon2 else { throw .unavailable(algorithm: "Argon2id") }
     guard (1...255).contains(lanes), iterations >= 1, memory >= 8 * lanes, salt.count >= 8,

@@ -20,6 +20,11 @@ public struct SIV: Sendable {
   /// - Throws: `.unavailable` where libcrypto lacks AES, `.outOfMemory`.
   public init(key: SecretBytes) throws(CryptoError) {
     precondition(key.count == SIV.keyCount, "an AES-256-SIV key has 64 bytes")
+    try self.init(anyKey: key)
+  }
+
+  /// Also takes the 32-byte keys of AES-128-SIV, which the RFC's examples use.
+  init(anyKey key: SecretBytes) throws(CryptoError) {
     self.key = key
     contexts.give(try SIVContext(key: key))
   }
@@ -133,11 +138,14 @@ private final class SIVContext: @unchecked Sendable {
 
   init(key: SecretBytes) throws(CryptoError) {
     let bytes = UnsafeRawBufferPointer(key.storage)
-    let half = SIV.keyCount / 2
+    let half = bytes.count / 2
+    let short = half == 16
     chaining = try CipherContext(
-      .aes256CBC, key: UnsafeRawBufferPointer(rebasing: bytes[..<half]), direction: .encrypt)
+      short ? .aes128CBC : .aes256CBC, key: UnsafeRawBufferPointer(rebasing: bytes[..<half]),
+      direction: .encrypt)
     counter = try CipherContext(
-      .aes256CTR, key: UnsafeRawBufferPointer(rebasing: bytes[half...]), direction: .encrypt)
+      short ? .aes128CTR : .aes256CTR, key: UnsafeRawBufferPointer(rebasing: bytes[half...]),
+      direction: .encrypt)
     withExtendedLifetime(key) {}
     withUnsafeTemporaryAllocation(byteCount: 16, alignment: 8) { scratch in
       Block(high: 0, low: 0).store(to: scratch, at: 0)

@@ -57,6 +57,7 @@ public final class SecretBytes: Sendable, Equatable {
   /// A new secret with some of these bytes.
   ///
   /// - Parameter range: Offsets in bytes, within `0..<count`.
+  /// - Returns: The new secret.
   public func slice(_ range: Range<Int>) -> SecretBytes {
     withUnsafeBytes { SecretBytes(copying: UnsafeRawBufferPointer(rebasing: $0[range])) }
   }

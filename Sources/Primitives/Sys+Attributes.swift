@@ -31,6 +31,7 @@ extension Sys {
   ///   - name: One component, a path, or nothing.
   ///   - uid: The new owner, nil to leave it.
   ///   - gid: The new group, nil to leave it.
+  /// - Throws: The call's error.
   public static func fchownat(
     _ directory: Int32, _ name: [UInt8] = [], uid: UInt32?, gid: UInt32?
   ) throws(Errno) {

@@ -72,6 +72,8 @@ extension Sys {
   ///   - name: One component or a path.
   ///   - flags: How to open.
   ///   - mode: Permission bits of a file this creates.
+  /// - Returns: The open file.
+  /// - Throws: The call's error.
   public static func openat(
     _ directory: Int32, _ name: [UInt8], _ flags: OpenFlags, mode: UInt32 = 0
   ) throws(Errno) -> OwnedFD {
@@ -99,6 +101,8 @@ extension Sys {
   ///   - directory: Where relative names start.
   ///   - name: One component or a path.
   ///   - fields: What is needed; asking for less can be cheaper.
+  /// - Returns: At least the fields asked for that the filesystem has.
+  /// - Throws: The call's error.
   public static func statx(
     _ directory: Int32, _ name: [UInt8], fields: StatusFields = .basic
   ) throws(Errno) -> FileStatus {
@@ -112,6 +116,8 @@ extension Sys {
   /// - Parameters:
   ///   - descriptor: The file.
   ///   - fields: What is needed; asking for less can be cheaper.
+  /// - Returns: At least the fields asked for that the filesystem has.
+  /// - Throws: The call's error.
   public static func fstatx(
     _ descriptor: Int32, fields: StatusFields = .basic
   ) throws(Errno) -> FileStatus {
@@ -146,6 +152,7 @@ extension Sys {
   ///   - name: The new name.
   ///   - mode: File type and permission bits.
   ///   - device: What a device file stands for.
+  /// - Throws: The call's error.
   public static func mknodat(
     _ directory: Int32, _ name: [UInt8], mode: UInt32, device: UInt64 = 0
   ) throws(Errno) {
@@ -160,6 +167,7 @@ extension Sys {
   ///   - directory: Where relative names start.
   ///   - name: What to remove.
   ///   - isDirectory: Whether it is a directory, as rmdir(2) expects.
+  /// - Throws: The call's error.
   public static func unlinkat(
     _ directory: Int32, _ name: [UInt8], isDirectory: Bool = false
   ) throws(Errno) {
@@ -239,6 +247,7 @@ extension Sys {
   ///   - directory: Where relative names start; with an empty name the file itself.
   ///   - name: One component or a path.
   ///   - mode: R_OK, W_OK, X_OK bits, or F_OK.
+  /// - Throws: The call's error.
   public static func faccessat(
     _ directory: Int32, _ name: [UInt8], mode: Int32
   ) throws(Errno) {

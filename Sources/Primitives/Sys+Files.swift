@@ -10,6 +10,7 @@ extension Sys {
   ///   - buffer: Where the bytes go.
   ///   - offset: Offset in the file, in bytes.
   /// - Returns: How many bytes were read; fewer than the buffer holds only at the end of the file.
+  /// - Throws: The call's error.
   @discardableResult
   public static func pread(
     _ descriptor: Int32, _ buffer: UnsafeMutableRawBufferPointer, at offset: Int64
@@ -32,6 +33,7 @@ extension Sys {
   ///   - descriptor: The file.
   ///   - buffer: The bytes.
   ///   - offset: Offset in the file, in bytes.
+  /// - Throws: The call's error; `.ioError` if it makes no progress.
   public static func pwrite(
     _ descriptor: Int32, _ buffer: UnsafeRawBufferPointer, at offset: Int64
   ) throws(Errno) {
@@ -63,6 +65,7 @@ extension Sys {
   ///   - buffers: Where the bytes go, in order; their contents are used up by the call.
   ///   - offset: Offset in the file, in bytes.
   /// - Returns: How many bytes were read; fewer than the buffers hold only at the end of the file.
+  /// - Throws: The call's error.
   @discardableResult
   public static func preadv(
     _ descriptor: Int32, _ buffers: UnsafeMutableBufferPointer<iovec>, at offset: Int64
@@ -78,6 +81,7 @@ extension Sys {
   ///   - descriptor: The file.
   ///   - buffers: The bytes, in order; the vectors are used up by the call.
   ///   - offset: Offset in the file, in bytes.
+  /// - Throws: The call's error; `.ioError` if it makes no progress.
   public static func pwritev(
     _ descriptor: Int32, _ buffers: UnsafeMutableBufferPointer<iovec>, at offset: Int64
   ) throws(Errno) {
@@ -131,6 +135,7 @@ extension Sys {
   /// - Parameters:
   ///   - descriptor: A file open for writing.
   ///   - size: The new size in bytes.
+  /// - Throws: The call's error.
   public static func ftruncate(_ descriptor: Int32, size: Int64) throws(Errno) {
     _ = try retry { Glibc.ftruncate(descriptor, Int(size)) }
   }
@@ -166,6 +171,7 @@ extension Sys {
   ///   - mode: What to do; nothing set allocates.
   ///   - offset: Start of the range in bytes.
   ///   - length: Length of the range in bytes.
+  /// - Throws: The call's error.
   public static func fallocate(
     _ descriptor: Int32, mode: AllocateMode, offset: Int64, length: Int64
   ) throws(Errno) {

@@ -38,6 +38,7 @@ extension Sys {
   /// - Parameters:
   ///   - descriptor: The file.
   ///   - operation: LOCK_SH, LOCK_EX or LOCK_UN, perhaps with LOCK_NB.
+  /// - Throws: The call's error.
   public static func flock(_ descriptor: Int32, _ operation: Int32) throws(Errno) {
     _ = try retry { scrim_flock(descriptor, operation) }
   }
@@ -151,6 +152,7 @@ extension Sys {
   ///   - session: The FUSE session's descriptor.
   ///   - backing: The open file the kernel is to read and write.
   /// - Returns: The backing ID.
+  /// - Throws: The call's error.
   public static func fuseBackingOpen(session: Int32, backing: Int32) throws(Errno) -> Int32 {
     try retry { scrim_fuse_backing_open(session, backing) }
   }
