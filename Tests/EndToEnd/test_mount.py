@@ -1,0 +1,179 @@
+"""Mounting, unmounting, and what goes wrong with either."""
+
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+from harness import PASSPHRASE, SCRIM, alive, fails, mounted_at, run, scrim, wait_for
+from harness import BUSY, LOCKED, MOUNT_POINT, NOT_A_VAULT, NOT_MOUNTED, NO_PASSPHRASE, USAGE, WRONG_SECRET
+
+
+def test_mount_returns_when_the_mount_answers_and_umount_when_it_is_over(vault):
+    mount = vault.mount()
+    assert mounted_at(mount.point) and os.listdir(mount.point) == []
+    (mount / "file").write_bytes(b"kept")
+    scrim("umount", mount.point)
+    assert not mounted_at(mount.point) and not alive(mount.pid)
+    assert vault.cat("file").stdout == b"kept"
+
+
+def test_mount_leaves_no_pipe_of_its_caller_open(vault):
+    # A caller that reads to the end of the pipe would wait as long as the mount lives.
+    vault.folder.joinpath("mnt").mkdir()
+    command = [SCRIM, "mount", vault.path, vault.folder / "mnt", "--passphrase-file", vault.passphrase_file]
+    caller = subprocess.run(f"{' '.join(map(str, command))} 2>&1 | cat", shell=True, timeout=60, stdout=subprocess.PIPE)
+    assert caller.returncode == 0
+    scrim("umount", vault.folder / "mnt")
+
+
+def test_the_passphrase_is_in_neither_arguments_nor_environment(mount):
+    for name in ("cmdline", "environ"):
+        with open(f"/proc/{mount.pid}/{name}", "rb") as f:
+            assert PASSPHRASE not in f.read()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_unmounts_cleanly(vault, sign):
+    mount = vault.mount()
+    (mount / "file").write_bytes(b"kept")
+    os.kill(mount.pid, sign)
+    wait_for(lambda: not alive(mount.pid) and not mounted_at(mount.point), "the clean end")
+    assert vault.cat("file").stdout == b"kept"
+
+
+def test_fusermount_unmounts_cleanly(vault):
+    mount = vault.mount()
+    (mount / "file").write_bytes(b"kept")
+    run("fusermount3", "-u", mount.point)
+    wait_for(lambda: not alive(mount.pid), "the daemon to end")
+    assert vault.cat("file").stdout == b"kept"
+
+
+def test_foreground_stays_and_logs_to_standard_error(vault):
+    point = vault.folder / "mnt"
+    point.mkdir()
+    command = [SCRIM, "mount", "--foreground", vault.path, point, "--passphrase-file", vault.passphrase_file]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(process.stderr))
+        reader.start()
+        try:
+            wait_for(lambda: mounted_at(point), "the mount")
+            (point / "file").write_bytes(b"kept")
+        finally:
+            process.send_signal(signal.SIGINT)
+            reader.join(60)
+        assert process.wait(60) == 0
+    assert not mounted_at(point)
+    assert vault.cat("file").stdout == b"kept"
+
+
+def test_a_second_writer_is_refused_with_the_holder(vault, mount):
+    other = vault.folder / "other"
+    other.mkdir()
+    text = fails(LOCKED, "mount", vault.path, other, "--passphrase-file", vault.passphrase_file)
+    assert str(mount.pid) in text
+    assert not mounted_at(other)
+
+
+def test_read_only_mounts_refuse_writes(vault):
+    with vault.mount() as mount:
+        (mount / "file").write_bytes(b"kept")
+    for options, arguments in ((["ro"], []), ([], ["--read-only"])):
+        with vault.mount(*options, arguments=arguments) as mount:
+            assert (mount / "file").read_bytes() == b"kept"
+            for attempt in (lambda: (mount / "file").write_bytes(b""), lambda: (mount / "new").mkdir(), (mount / "file").unlink):
+                with pytest.raises(OSError) as refused:
+                    attempt()
+                assert refused.value.errno == 30  # EROFS
+            assert mount.status()["readOnly"] is True
+
+
+def test_mount_options_reach_the_kernel(vault):
+    with vault.mount("noexec", "noatime", "allow_other") as mount:
+        with open("/proc/self/mountinfo") as table:
+            [line] = [row for row in table if f" {mount.point} " in row]
+        for word in ("noexec", "nosuid", "nodev", "allow_other", "fuse.scrim"):
+            assert word in line
+        (mount / "script").write_text("#!/bin/sh\n")
+        os.chmod(mount / "script", 0o755)
+        with pytest.raises(PermissionError):
+            subprocess.run([mount / "script"])
+
+
+def test_bad_mount_points_are_named(vault, workspace):
+    secret = ["--passphrase-file", vault.passphrase_file]
+    missing = workspace.path / "missing"
+    assert str(missing) in fails(MOUNT_POINT, "mount", vault.path, missing, *secret)
+    file = workspace.path / "a file"
+    file.write_bytes(b"")
+    assert str(file) in fails(MOUNT_POINT, "mount", vault.path, file, *secret)
+    full = workspace.path / "full"
+    (full / "something").mkdir(parents=True)
+    assert "not empty" in fails(MOUNT_POINT, "mount", vault.path, full, *secret)
+    # None of these left the vault locked.
+    with vault.mount() as mount:
+        other = workspace.vault(name="other")
+        text = fails(MOUNT_POINT, "mount", other.path, mount.point, "--passphrase-file", other.passphrase_file)
+        assert "already" in text
+
+
+def test_bad_vaults_and_secrets_end_with_their_own_codes(vault, workspace):
+    point = workspace.path / "point"
+    point.mkdir()
+    wrong = workspace.path / "wrong"
+    wrong.write_bytes(b"not it\n")
+    fails(WRONG_SECRET, "mount", vault.path, point, "--passphrase-file", wrong)
+    fails(NOT_A_VAULT, "mount", workspace.path, point, "--passphrase-file", wrong)
+    fails(NO_PASSPHRASE, "mount", vault.path, point, "--passphrase-file", workspace.path / "missing")
+    fails(NO_PASSPHRASE, "mount", vault.path, point, start_new_session=True)
+    text = fails(USAGE, "mount", vault.path, point, "--passphrase-file", wrong, "-o", "noexce")
+    assert "did you mean 'noexec'" in text
+    fails(USAGE, "mount", vault.path)
+    assert not mounted_at(point)
+
+
+def test_umount_and_status_of_what_is_no_mount(workspace):
+    fails(NOT_MOUNTED, "umount", workspace.path)
+    fails(NOT_MOUNTED, "status", workspace.path)
+
+
+def test_umount_of_a_busy_mount_names_who_uses_it(mount):
+    with open(mount / "file", "wb") as f:
+        text = fails(BUSY, "umount", mount.point)
+        assert str(os.getpid()) in text
+        f.write(b"still writable")
+    assert (mount / "file").read_bytes() == b"still writable"
+
+
+def test_lazy_umount_detaches_a_busy_mount(vault):
+    mount = vault.mount()
+    with open(mount / "file", "wb") as f:
+        scrim("umount", "--lazy", mount.point)
+        assert not mounted_at(mount.point)
+        f.write(b"written after")
+    wait_for(lambda: not alive(mount.pid), "the daemon to end")
+    assert vault.cat("file").stdout == b"written after"
+
+
+def test_umount_clears_the_mount_of_a_killed_daemon(vault):
+    mount = vault.mount()
+    (mount / "file").write_bytes(b"kept")
+    with open(mount / "file", "rb"):
+        mount.kill()
+        with pytest.raises(OSError):
+            os.listdir(mount.point)
+        fails(NOT_MOUNTED, "status", mount.point)
+        scrim("umount", mount.point)
+    assert not mounted_at(mount.point)
+    with mount.start():
+        assert (mount / "file").read_bytes() == b"kept"
+
+
+def test_two_vaults_are_mounted_at_once(workspace):
+    with workspace.vault(name="a").mount(point="mnt a") as a, workspace.vault(name="b").mount(point="mnt b") as b:
+        (a / "file").write_bytes(b"a")
+        (b / "file").write_bytes(b"b")
+        assert a.pid != b.pid and (a / "file").read_bytes() == b"a"
