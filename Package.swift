@@ -58,9 +58,15 @@ let package = Package(
       name: "VaultTests",
       dependencies: ["Vault", "Container", "Primitives", "TestSupport", system],
       swiftSettings: strict),
+    .executableTarget(
+      name: "MountTestServer", dependencies: ["Mount", "Primitives", "CFuse", "CLinux", logging],
+      path: "Tests/MountTestServer", swiftSettings: strict),
     .testTarget(
       name: "MountTests",
-      dependencies: ["Mount", "Vault", "Container", "Primitives", "TestSupport", system],
+      dependencies: [
+        "Mount", "MountTestServer", "Vault", "Container", "Primitives", "TestSupport", system,
+        logging,
+      ],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
