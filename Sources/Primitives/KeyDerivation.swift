@@ -144,52 +144,6 @@ public enum KeyDerivation {
     }
   }
 
-  /// HMAC with SHA-256, RFC 2104; 32 bytes.
-  public static func hmacSHA256(key: SecretBytes, message: [UInt8]) -> [UInt8] {
-    message.withUnsafeBytes { hmacSHA256(key: key, message: $0) }
-  }
-
-  /// HMAC with SHA-256, RFC 2104; 32 bytes.
-  public static func hmacSHA256(key: SecretBytes, message: UnsafeRawBufferPointer) -> [UInt8] {
-    [UInt8](unsafeUninitializedCapacity: 32) { output, count in
-      hmac(
-        key: UnsafeRawBufferPointer(key.storage), message: message,
-        into: UnsafeMutableRawBufferPointer(output))
-      withExtendedLifetime(key) {}
-      count = 32
-    }
-  }
-
-  /// SHA-256, FIPS 180-4; 32 bytes.
-  public static func sha256(_ message: [UInt8]) -> [UInt8] {
-    message.withUnsafeBytes { sha256($0) }
-  }
-
-  /// SHA-256, FIPS 180-4; 32 bytes.
-  public static func sha256(_ message: UnsafeRawBufferPointer) -> [UInt8] {
-    [UInt8](unsafeUninitializedCapacity: 32) { output, count in
-      let hashed = EVP_Digest(
-        message.baseAddress, message.count, output.baseAddress, nil, EVP_sha256(), nil)
-      precondition(hashed == 1, "libcrypto has no SHA-256")
-      count = 32
-    }
-  }
-
-  private static func hmac(
-    key: UnsafeRawBufferPointer, message: UnsafeRawBufferPointer,
-    into output: UnsafeMutableRawBufferPointer
-  ) {
-    // An empty key must still have an address: without one HMAC takes the call for a continuation.
-    var none: UInt8 = 0
-    let result = withUnsafeBytes(of: &none) { none in
-      HMAC(
-        EVP_sha256(), key.baseAddress ?? none.baseAddress, Int32(key.count),
-        message.baseAddress?.bytePointer, message.count,
-        output.baseAddress?.assumingMemoryBound(to: UInt8.self), nil)
-    }
-    precondition(result != nil, "libcrypto has no HMAC-SHA-256")
-  }
-
   /// Immutable and reference counted in libcrypto, which allows use from every thread.
   private struct Algorithm: @unchecked Sendable {
     let raw: OpaquePointer
