@@ -1,3 +1,4 @@
+import CFuse
 import CLinux
 import Glibc
 import SystemPackage
