@@ -14,6 +14,7 @@ rm -f "$logs"/*.log
 base=/dev/shm
 [ -w $base ] || base=/tmp
 root=$(mktemp -d "$base/scrim-test.XXXXXX")
+chmod 755 "$root" # other users run tests in it, too
 export SCRIM_TEST_ROOT=$root TMPDIR=$root PYTHONDONTWRITEBYTECODE=1
 export SCRIM=${SCRIM:-$PWD/.build/release/scrim}
 

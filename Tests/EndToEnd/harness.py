@@ -1,5 +1,6 @@
 """Drives the real command on real mounts. Everything it makes lives under one folder and is taken away again."""
 
+import atexit
 import json
 import os
 import random
@@ -45,8 +46,26 @@ def run(*arguments, check=True, timeout=TIMEOUT, **options):
     return result
 
 
-def scrim(*arguments, **options):
-    return run(SCRIM, *arguments, **options)
+def scrim(*arguments, user=None, **options):
+    """Runs scrim; as another user if that is wanted."""
+    if user:
+        options.update(user=user, group=user, extra_groups=[], cwd="/")
+    return run(program_for(user), *arguments, **options)
+
+
+_copies = {}
+
+
+def program_for(user):
+    """The program where that user may execute it: a checkout may be in a folder of root's."""
+    if not user:
+        return SCRIM
+    if user not in _copies:
+        folder = tempfile.mkdtemp(prefix="program.", dir=os.environ.get("SCRIM_TEST_ROOT"))
+        atexit.register(shutil.rmtree, folder, True)
+        os.chmod(folder, 0o755)
+        _copies[user] = shutil.copy(SCRIM, folder)
+    return _copies[user]
 
 
 def fails(code, *arguments, **options):
@@ -112,19 +131,16 @@ class Mount:
             command += ["--log-file", self.log]
         if self.options:
             command += ["-o", ",".join(self.options)]
-        self.start_output = scrim(*command, *self.arguments, **self._as_user()).stderr.decode(errors="replace")
+        self.start_output = scrim(*command, *self.arguments, user=self.user).stderr.decode(errors="replace")
         self.pid = self.status()["pid"]
         return self
 
-    def _as_user(self):
-        return {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
-
     def status(self):
-        return json.loads(scrim("status", self.point, "--json", **self._as_user()).stdout)
+        return json.loads(scrim("status", self.point, "--json", user=self.user).stdout)
 
     def stop(self):
         if mounted_at(self.point):
-            scrim("umount", self.point, **self._as_user())
+            scrim("umount", self.point, user=self.user)
         assert not mounted_at(self.point)
         assert self.pid is None or not alive(self.pid)
 
@@ -172,14 +188,12 @@ class Vault:
         self.recovery_file = self.folder / f"{name}.recovery"
         self.mounts = []
         self.passphrase_file.write_bytes(PASSPHRASE + b"\n")
-        options = {}
         if user:
             os.chown(self.folder, user, user)
             os.chown(self.passphrase_file, user, user)
-            options = {"user": user, "group": user, "extra_groups": []}
         command = ["init", self.path, "--passphrase-file", self.passphrase_file]
         command += ["--recovery-file", self.recovery_file, "--kdf-cost", "low"]
-        self.init_output = scrim(*command, *arguments, **options)
+        self.init_output = scrim(*command, *arguments, user=user)
 
     def mount(self, *options, arguments=(), point="mnt", user=None):
         mount = Mount(self, self.folder / point, options, arguments, user or self.user)

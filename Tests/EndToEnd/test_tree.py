@@ -51,10 +51,10 @@ def test_a_tree_survives_on_a_disk_filesystem(disk_workspace):
 
 
 def assert_no_trace(backing, source):
-    """Neither names of at least four bytes nor any text that went in can be found below a folder."""
+    """Neither names of at least six bytes nor any text that went in can be found below a folder."""
     patterns = {MARKER, b"in the middle", b"of.a.directory", b"nowhere "}
     for directory, folders, files in os.walk(os.fsencode(source)):
-        patterns.update(name for name in folders + files if len(name) >= 4 and b"\n" not in name)
+        patterns.update(name for name in folders + files if len(name) >= 6 and b"\n" not in name)
         for name in files:
             path = os.path.join(directory, name)
             if os.path.isfile(path) and not os.path.islink(path) and os.path.getsize(path) >= 64:
