@@ -32,10 +32,9 @@ stage_unit() {
 }
 stage_reader() { timeout -k 10 300 $python -m pytest Tests/Reader -q -rfE -p no:cacheprovider; }
 stage_end-to-end() {
-  local folders=(Tests/EndToEnd)
-  [ ! -d Tests/Posix ] || folders+=(Tests/Posix)
-  timeout -k 10 600 $python -m pytest "${folders[@]}" -q -rfEs --durations=8 -p no:cacheprovider
+  timeout -k 10 600 $python -m pytest Tests/EndToEnd -q -rfEs --durations=8 -p no:cacheprovider
 }
+stage_posix() { timeout -k 10 600 $python -m pytest Tests/Posix -q -rfEs --durations=4 -p no:cacheprovider; }
 stage_leftovers() { .ci/leftovers.sh "$root"; }
 
 # The names of the tests that failed, one a line, from the log of a stage.
@@ -81,7 +80,7 @@ finish() {
 trap finish EXIT
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(deps lint build unit reader end-to-end leftovers)
+[ ${#stages[@]} -gt 0 ] || stages=(deps lint build unit reader end-to-end posix leftovers)
 for stage in "${stages[@]}"; do
   run_stage "$stage" && continue
   case $stage in deps | build) break ;; esac # nothing after these can run
