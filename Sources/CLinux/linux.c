@@ -195,6 +195,18 @@ int scrim_removexattr_descriptor(int fd, const char *name) {
   return removexattr(path.text, name);
 }
 
+ssize_t scrim_getxattr_at(int dirfd, const char *name, const char *attribute, void *value,
+                          size_t size) {
+  // A name of 255 bytes after the directory's link.
+  char path[32 + 256];
+  int length = snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dirfd, name);
+  if (length < 0 || (size_t)length >= sizeof path) {
+    errno = ENAMETOOLONG;
+    return -1;
+  }
+  return lgetxattr(path, attribute, value, size);
+}
+
 ssize_t scrim_fgetxattr(int fd, const char *name, void *value, size_t size) {
   return fgetxattr(fd, name, value, size);
 }

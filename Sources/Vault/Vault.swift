@@ -1,1 +1,124 @@
-// Placeholder until the layer's first file lands.
+public import Container
+public import Logging
+public import Primitives
+import SystemPackage
+
+/// An open vault.
+public final class Vault: Sendable {
+  /// Where it is.
+  public let path: String
+  /// Its public header as it was when the vault was opened.
+  public let header: VaultHeader
+  /// What whoever opened it should be told, such as that a second writer would not be noticed.
+  public let notices: [String]
+  /// The directory the data begins in.
+  public let root: VaultDirectory
+
+  let context: VaultContext
+  private let lock: VaultLock?
+
+  /// What may be done with it.
+  public var access: VaultAccess { context.access }
+  /// The number of this session; the last one's if the vault is only read.
+  public var session: UInt64 { context.session.number }
+  /// The times for which torn commits are excused.
+  public var uncleanWindows: [UncleanWindow] { context.session.windows }
+  /// The AEAD of the whole vault.
+  public var suite: CipherSuite { header.suite }
+  /// What containers derive their keys from.
+  public var containerKeys: ContainerKeys { context.keys.content }
+  /// The backing folder `tree/`'s filesystem, for statfs.
+  ///
+  /// - Throws: `.system`.
+  public func filesystemStatus() throws(VaultError) -> FilesystemStatus {
+    try attempt("statfs") { () throws(Errno) in try Sys.statfs(context.base.rawValue) }
+  }
+
+  private init(
+    path: String, header: VaultHeader, root: VaultDirectory, context: VaultContext,
+    lock: VaultLock?
+  ) {
+    self.path = path
+    self.header = header
+    self.root = root
+    self.context = context
+    self.lock = lock
+    notices = lock?.notice.map { [$0] } ?? []
+  }
+
+  // MARK: Opening
+
+  /// Opens a vault.
+  ///
+  /// - Parameters:
+  ///   - path: The backing folder.
+  ///   - secret: Opens one of the key slots.
+  ///   - access: A writer takes the lock and opens a session; a reader changes nothing.
+  ///   - logger: Hears of damage and refusals.
+  ///   - workspace: What all its containers share.
+  ///   - descriptorLimit: How many directories may keep a descriptor open.
+  /// - Throws: `.notAVault`, `.wrongSecret`, `.locked`, `.damaged`, `.system`.
+  public static func open(
+    at path: String, secret: VaultSecret, access: VaultAccess,
+    logger: Logger = Logger(label: "scrim.vault"), workspace: Workspace = Workspace(),
+    descriptorLimit: Int = 256
+  ) throws(VaultError) -> Vault {
+    let base = try openFolder(path)
+    let header = try HeaderFile.load(in: base.rawValue)
+    let keys = try header.unlock(secret).keys
+    let lock: VaultLock?
+    let session: SessionFile
+    switch access {
+    case .readWrite:
+      lock = try VaultLock.acquireWriter(in: base.rawValue)
+      session = try SessionFile.begin(in: base.rawValue, keys: keys)
+    case .readOnly:
+      lock = nil
+      session = try SessionFile.observe(in: base.rawValue, keys: keys)
+    }
+    let context = VaultContext(
+      keys: keys, session: session, access: access, base: base, logger: logger,
+      workspace: workspace, descriptorLimit: descriptorLimit)
+    let root = try VaultDirectory.openRoot(context)
+    return Vault(path: path, header: header, root: root, context: context, lock: lock)
+  }
+
+  /// Ends the session of a writer: everything on the backing filesystem is synced, then the
+  /// session is marked clean. The lock goes when the vault does. Every container has been committed
+  /// and let go before.
+  ///
+  /// - Throws: `.system` if syncing fails; the session then stays open, as after a crash.
+  public func close() throws(VaultError) {
+    guard access == .readWrite else { return }
+    try attempt("syncing the vault's filesystem") { () throws(Errno) in
+      try Sys.syncfs(context.base.rawValue)
+    }
+    try context.session.end()
+    if let lock {
+      try? Sys.setLock(lock.descriptor.rawValue, RecordLock(.unlocked, start: 0, length: 1))
+    }
+  }
+
+  /// Syncs the backing filesystem.
+  ///
+  /// - Throws: `.system`.
+  public func syncFilesystem() throws(VaultError) {
+    try context.requireWritable()
+    try attempt("syncing the vault's filesystem") { () throws(Errno) in
+      try Sys.syncfs(context.base.rawValue)
+    }
+  }
+
+  static func openFolder(_ path: String) throws(VaultError) -> SharedFD {
+    do {
+      return SharedFD(
+        try Sys.openat(Sys.currentDirectory, [UInt8](path.utf8), [.readOnly, .directory]))
+    } catch .noSuchFileOrDirectory {
+      throw .notAVault("the folder does not exist")
+    } catch .notDirectory {
+      throw .notAVault("not a folder")
+    } catch {
+      throw .system(error, "opening the vault's folder")
+    }
+  }
+}

@@ -87,6 +87,10 @@ int scrim_setxattr_descriptor(int fd, const char *name, const void *value, size_
 ssize_t scrim_listxattr_descriptor(int fd, char *list, size_t size);
 int scrim_removexattr_descriptor(int fd, const char *name);
 
+// lgetxattr of "/proc/self/fd/<dirfd>/<name>": by directory and name without opening the file.
+ssize_t scrim_getxattr_at(int dirfd, const char *name, const char *attribute, void *value,
+                          size_t size);
+
 ssize_t scrim_fgetxattr(int fd, const char *name, void *value, size_t size);
 int scrim_fsetxattr(int fd, const char *name, const void *value, size_t size, int flags);
 ssize_t scrim_flistxattr(int fd, char *list, size_t size);

@@ -1,0 +1,48 @@
+import Primitives
+import SystemPackage
+
+/// Reading and replacing `scrim.vault` (format §4).
+enum HeaderFile {
+  static func load(in vault: Int32) throws(VaultError) -> VaultHeader {
+    let bytes: [UInt8]
+    do {
+      let descriptor = try Sys.openat(vault, Format.headerName, [.readOnly, .noFollow])
+      bytes = try readWhole(descriptor.rawValue, limit: Format.maximumHeader + 1)
+    } catch .noSuchFileOrDirectory {
+      throw .notAVault("there is no scrim.vault")
+    } catch {
+      throw .system(error, "reading scrim.vault")
+    }
+    return try VaultHeader(parsing: bytes)
+  }
+
+  /// Replaces the header so that at any moment one of the two is complete.
+  static func store(
+    _ header: VaultHeader, keys: MasterKeys, in vault: Int32, replacing: Bool
+  ) throws(VaultError) {
+    let bytes = header.serialized(with: keys)
+    try attempt("writing scrim.vault") { () throws(Errno) in
+      let descriptor = try Sys.openat(
+        vault, Format.newHeaderName, [.writeOnly, .create, .truncate, .noFollow], mode: 0o600)
+      try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
+        try Sys.pwrite(descriptor.rawValue, buffer, at: 0)
+      }
+      try Sys.fsync(descriptor.rawValue)
+      try Sys.renameat2(
+        vault, Format.newHeaderName, vault, Format.headerName,
+        flags: replacing ? [] : .noReplace)
+      try Sys.fsync(vault)
+    }
+  }
+}
+
+/// Reads a file from its start, at most `limit` bytes of it.
+func readWhole(_ descriptor: Int32, limit: Int) throws(Errno) -> [UInt8] {
+  let size = Int(clamping: try Sys.fstatx(descriptor, fields: .size).size)
+  var bytes = [UInt8](repeating: 0, count: min(size, limit))
+  let count = try bytes.withUnsafeMutableBytesTyped { (buffer) throws(Errno) in
+    try Sys.pread(descriptor, buffer, at: 0)
+  }
+  bytes.removeLast(bytes.count - count)
+  return bytes
+}

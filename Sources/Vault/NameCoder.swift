@@ -1,0 +1,174 @@
+import Primitives
+import SystemPackage
+
+/// Turns plain names into backing names and back, for one directory ID and name policy (format §6).
+struct NameCoder: Sendable {
+  let keys: MasterKeys
+  let id: DirectoryID
+  let policy: NamePolicy
+
+  /// A name in the backing directory, with the sidecar it needs if it is a hash.
+  struct BackingName: Equatable {
+    var name: [UInt8]
+    var sidecar: Sidecar?
+  }
+
+  /// A file that holds what a hashed name stands for.
+  struct Sidecar: Equatable {
+    var name: [UInt8]
+    var content: [UInt8]
+  }
+
+  /// What a backing name stands for.
+  enum Decoded: Equatable {
+    case entry(name: [UInt8], kind: EntryKind)
+    /// A record, a temporary name, or something a later version may know.
+    case reserved
+    /// Holds the full form of a hashed name.
+    case sidecar
+    /// No name this vault makes here.
+    case unknown
+  }
+
+  // MARK: Encoding
+
+  /// The backing name of an entry.
+  ///
+  /// - Parameters:
+  ///   - name: A valid plain name.
+  ///   - kind: One the policy uses.
+  func encode(_ name: [UInt8], kind: EntryKind) throws(VaultError) -> BackingName {
+    guard let suffix = kind.suffix(policy) else {
+      preconditionFailure("the name policy does not use this kind")
+    }
+    let stem = try stem(of: name, kind: kind)
+    if stem.count + suffix.count <= Format.maximumName {
+      return BackingName(name: stem + suffix, sidecar: nil)
+    }
+    let base = hashed(stem)
+    return BackingName(
+      name: base + suffix,
+      sidecar: Sidecar(name: base + Format.sidecarSuffix, content: stem))
+  }
+
+  /// S or E of the format: the backing name before suffix and hashing.
+  private func stem(of name: [UInt8], kind: EntryKind) throws(VaultError) -> [UInt8] {
+    switch policy {
+    case .plain: return NameCoder.escaped(name)
+    case .sealed:
+      do {
+        let sealed = try keys.names.seal(
+          Padding.pad(name), associatedData: [id.bytes, [kind.rawValue]])
+        return Base64URL.encode(sealed)
+      } catch {
+        throw .system(.noMemory, "sealing a name")
+      }
+    }
+  }
+
+  private static func escaped(_ name: [UInt8]) -> [UInt8] {
+    let needsEscape =
+      name.starts(with: Format.reservedPrefix) || name.hasSuffix(Format.plainContainerSuffix)
+      || name.hasSuffix(Format.plainLinkSuffix)
+    return needsEscape ? Format.plainEscape + name : name
+  }
+
+  private var longPrefix: [UInt8] {
+    policy == .sealed ? [Format.longPrefix] : Format.plainLongPrefix
+  }
+
+  private func hashed(_ stem: [UInt8]) -> [UInt8] {
+    longPrefix + Base64URL.encode(KeyDerivation.sha256(stem))
+  }
+
+  // MARK: Decoding
+
+  /// What a backing name stands for.
+  ///
+  /// - Parameters:
+  ///   - backing: The name in the backing directory.
+  ///   - sidecar: Reads a sidecar by its name; nil where there is none.
+  func decode(_ backing: [UInt8], sidecar: ([UInt8]) -> [UInt8]?) -> Decoded {
+    let isHashed = backing.starts(with: longPrefix)
+    let isEscaped = policy == .plain && backing.starts(with: Format.plainEscape)
+    if !isHashed, !isEscaped, backing.starts(with: Format.reservedPrefix) { return .reserved }
+    if isHashed, backing.hasSuffix(Format.sidecarSuffix),
+      backing.count == longPrefix.count + Format.hashCount + Format.sidecarSuffix.count
+    {
+      return .sidecar
+    }
+    let (kind, suffix) = kindBySuffix(backing)
+    var stem = Array(backing[..<(backing.count - suffix.count)])
+    if isHashed {
+      // Under plain names a file may well begin with the prefix by chance: only under sealed names
+      // is every such name ours; under plain ones the prefix is reserved.
+      guard stem.count == longPrefix.count + Format.hashCount,
+        let content = sidecar(stem + Format.sidecarSuffix), hashed(content) == stem,
+        content.count + suffix.count > Format.maximumName
+      else { return .unknown }
+      stem = content
+    }
+    guard let name = plainName(stem: stem, kind: kind), isValidName(name) else { return .unknown }
+    return .entry(name: name, kind: kind)
+  }
+
+  private func kindBySuffix(_ backing: [UInt8]) -> (EntryKind, [UInt8]) {
+    for kind in EntryKind.allCases where kind != .primary {
+      if let suffix = kind.suffix(policy), backing.hasSuffix(suffix) { return (kind, suffix) }
+    }
+    return (.primary, [])
+  }
+
+  private func plainName(stem: [UInt8], kind: EntryKind) -> [UInt8]? {
+    switch policy {
+    case .plain:
+      let name =
+        stem.starts(with: Format.plainEscape)
+        ? Array(stem[Format.plainEscape.count...]) : stem
+      return NameCoder.escaped(name) == stem ? name : nil
+    case .sealed:
+      guard let sealed = Base64URL.decode(stem),
+        let padded = try? keys.names.open(sealed, associatedData: [id.bytes, [kind.rawValue]])
+      else { return nil }
+      return Padding.unpad(padded)
+    }
+  }
+}
+
+/// Zero padding to a multiple of 16 bytes, of strings without zero bytes (format §6, §7).
+enum Padding {
+  static func pad(_ text: [UInt8]) -> [UInt8] {
+    let step = Format.namePadding
+    return text + [UInt8](repeating: 0, count: (step - text.count % step) % step)
+  }
+
+  /// The text, or nil if padding it again would not give these bytes.
+  static func unpad(_ padded: [UInt8]) -> [UInt8]? {
+    guard let last = padded.lastIndex(where: { $0 != 0 }) else { return nil }
+    let text = Array(padded[...last])
+    return !text.contains(0) && pad(text).count == padded.count ? text : nil
+  }
+}
+
+/// Whether these bytes may be a plain name: 1 to 255, without NUL and `/`, not `.` or `..`.
+func isValidName(_ name: [UInt8]) -> Bool {
+  (1...Format.maximumName).contains(name.count) && !name.contains(0)
+    && !name.contains(UInt8(ascii: "/")) && name != [UInt8(ascii: ".")]
+    && name != [UInt8(ascii: "."), UInt8(ascii: ".")]
+}
+
+extension [UInt8] {
+  func hasSuffix(_ suffix: [UInt8]) -> Bool {
+    count >= suffix.count && self[(count - suffix.count)...].elementsEqual(suffix)
+  }
+
+  /// Where a sequence of bytes begins, searching from an index.
+  func firstIndex(of pattern: [UInt8], from start: Int = 0) -> Int? {
+    guard !pattern.isEmpty, count >= pattern.count, start <= count - pattern.count else {
+      return nil
+    }
+    return (start...(count - pattern.count)).first {
+      self[$0] == pattern[0] && self[$0..<($0 + pattern.count)].elementsEqual(pattern)
+    }
+  }
+}

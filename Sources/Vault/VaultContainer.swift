@@ -1,0 +1,143 @@
+public import Container
+public import Primitives
+import Synchronization
+import SystemPackage
+
+/// An open container of a vault: one object for an inode at a time, whoever opens it.
+///
+/// Its last user commits before letting go; what was not committed is lost.
+public final class VaultContainer: Sendable {
+  /// The content.
+  public let file: ContainerFile
+  /// The backing file; open for writing if the vault is.
+  public let descriptor: SharedFD
+  /// The backing inode.
+  public let identity: InodeIdentity
+
+  private let context: VaultContext
+  private let durableKey: DurableCommits.Key
+
+  init(
+    _ file: ContainerFile, _ descriptor: SharedFD, _ status: FileStatus, _ context: VaultContext
+  ) {
+    self.file = file
+    self.descriptor = descriptor
+    self.context = context
+    identity = InodeIdentity(status)
+    durableKey = DurableCommits.Key(status)
+  }
+
+  /// Writes what waits as one atomic change, and the size hint.
+  ///
+  /// - Parameter modificationTime: Set on the backing file if something was committed.
+  /// - Returns: false if there was nothing to write.
+  /// - Throws: `.container`; the commit before still counts and the call may be repeated.
+  @discardableResult
+  public func commit(modificationTime: TimeSpec? = nil) throws(VaultError) -> Bool {
+    let committed = try attempt { () throws(ContainerError) in
+      try file.commit(modificationTime: modificationTime)
+    }
+    if committed { noteCommit() }
+    return committed
+  }
+
+  /// Commits and waits until the medium has it.
+  ///
+  /// - Parameter modificationTime: Set on the backing file if something was committed.
+  /// - Returns: false if there was nothing to commit.
+  /// - Throws: `.container`.
+  @discardableResult
+  public func sync(modificationTime: TimeSpec? = nil) throws(VaultError) -> Bool {
+    let committed = try attempt { () throws(ContainerError) in
+      try file.sync(modificationTime: modificationTime)
+    }
+    noteCommit()
+    return committed
+  }
+
+  private func noteCommit() {
+    context.durableCommits.note(durableKey, file.durableCommit)
+    storeHint()
+  }
+
+  /// Writes the size hint, format §8.7; where there are no attributes the header has to do.
+  private func storeHint() {
+    guard let length = try? Sys.fstatx(descriptor.rawValue, fields: .size).size else { return }
+    let hint = SizeHint(size: file.size, backingLength: length, commit: file.commitNumber)
+    guard let bytes = try? hint.sealed(with: context.keys, inode: identity.inode) else { return }
+    do {
+      try Sys.fsetxattr(descriptor.rawValue, Format.hintAttribute, bytes)
+    } catch {
+      // A hint that can no longer be replaced must not stand for a size that has changed.
+      try? Sys.fremovexattr(descriptor.rawValue, Format.hintAttribute)
+    }
+  }
+}
+
+/// The containers in use, one object for each backing inode.
+final class ContainerRegistry: Sendable {
+  private struct Weak {
+    weak var container: VaultContainer?
+  }
+
+  private struct Table {
+    var entries: [InodeIdentity: Weak] = [:]
+    var sweepAt = 1024
+  }
+
+  private let table = Mutex(Table())
+
+  func find(_ identity: InodeIdentity) -> VaultContainer? {
+    table.withLock { $0.entries[identity]?.container }
+  }
+
+  /// Adds a container unless its inode has one; returns the one in the registry.
+  func insert(_ container: VaultContainer) -> VaultContainer {
+    table.withLock { table in
+      if let known = table.entries[container.identity]?.container { return known }
+      table.entries[container.identity] = Weak(container: container)
+      if table.entries.count >= table.sweepAt {
+        table.entries = table.entries.filter { $0.value.container != nil }
+        table.sweepAt = max(1024, table.entries.count * 2)
+      }
+      return container
+    }
+  }
+}
+
+/// Which commits of files closed earlier in this session the medium is known to have. Forgetting
+/// one only costs a sync before the file's next change.
+final class DurableCommits: Sendable {
+  struct Key: Hashable {
+    let identity: InodeIdentity
+    /// Inode numbers are used again.
+    let birth: TimeSpec
+
+    init(_ status: FileStatus) {
+      identity = InodeIdentity(status)
+      birth = status.btime
+    }
+  }
+
+  private struct Generations {
+    var young: [Key: UInt64] = [:]
+    var old: [Key: UInt64] = [:]
+  }
+
+  private let capacity = 16384
+  private let generations = Mutex(Generations())
+
+  func note(_ key: Key, _ commit: UInt64) {
+    generations.withLock { generations in
+      if generations.young.count >= capacity {
+        generations.old = generations.young
+        generations.young = [:]
+      }
+      generations.young[key] = commit
+    }
+  }
+
+  func find(_ key: Key) -> UInt64? {
+    generations.withLock { $0.young[key] ?? $0.old[key] }
+  }
+}

@@ -1,0 +1,192 @@
+import Container
+import Logging
+public import Primitives
+import SystemPackage
+
+extension VaultDirectory {
+  /// Opens a container: for reading and writing if the vault is open for that.
+  ///
+  /// - Parameter entry: A container or long link that `lookup` found.
+  /// - Returns: The one object for that inode while anyone uses it.
+  /// - Throws: `.damaged` if it belongs to another name or was rolled back, `.container`, `.system`
+  ///   (`.staleNFSFileHandle` if the name now is another file).
+  public func openContainer(_ entry: VaultEntry) throws(VaultError) -> VaultContainer {
+    guard entry.mode == .container || entry.mode == .longLink else {
+      throw .system(.invalidArgument, "not a container")
+    }
+    if let known = context.containers.find(entry.identity) {
+      try checkBinding(entry, known, isExcused: false)
+      return known
+    }
+    let (descriptor, status) = try openBacking(
+      entry, context.isWritable ? .readWrite : [.readOnly, .noAccessTime])
+    let isExcused = context.isExcused(status.ctime)
+    let policy = view.record.policy(for: entry.name)
+    let parameters = ContainerParameters(
+      policy: entry.mode == .longLink || policy == .plain ? .sealed : policy,
+      session: context.session.number,
+      bindings: [context.keys.binding(of: entry.origin.name, in: entry.origin.directory)])
+    let durable = context.durableCommits.find(DurableCommits.Key(status))
+    let file: ContainerFile
+    do {
+      file = try ContainerFile.open(
+        store: FileBlockStore(descriptor), keys: context.keys.content, parameters: parameters,
+        excuse: TornExcuse(isExcused: isExcused), knownDurable: durable,
+        workspace: context.workspace)
+    } catch {
+      logDamage(entry, "\(error)")
+      throw .container(error)
+    }
+    if file.healed {
+      context.logger.notice(
+        "a commit that a crash cut short was passed over",
+        metadata: ["directory": "\(id)", "inode": "\(status.inode)"])
+    }
+    let container = VaultContainer(file, descriptor, status, context)
+    try checkBinding(entry, container, isExcused: isExcused)
+    if !isExcused { try checkRollback(entry, container) }
+    return context.containers.insert(container)
+  }
+
+  /// Opens a plain file.
+  ///
+  /// - Parameters:
+  ///   - entry: A plain file that `lookup` found.
+  ///   - flags: As in open(2), without O_CREAT; O_NOFOLLOW is added.
+  /// - Throws: `.system`.
+  public func openPlain(
+    _ entry: VaultEntry, _ flags: OpenFlags
+  ) throws(VaultError) -> SharedFD {
+    guard entry.mode == .plain else { throw .system(.invalidArgument, "not a plain file") }
+    if !context.isWritable, flags.rawValue & 0o3 != 0 { throw .readOnly }
+    return try openBacking(entry, flags.subtracting([.create, .exclusive])).descriptor
+  }
+
+  /// Opens what is behind any entry with O_PATH: for status, owner, mode, times and attributes.
+  ///
+  /// - Throws: `.system` (`.staleNFSFileHandle` if the name now is another inode).
+  public func openNode(_ entry: VaultEntry) throws(VaultError) -> SharedFD {
+    try openBacking(entry, .path).descriptor
+  }
+
+  private func openBacking(
+    _ entry: VaultEntry, _ flags: OpenFlags
+  ) throws(VaultError) -> (descriptor: SharedFD, status: FileStatus) {
+    let directory = try descriptor().rawValue
+    let opened = try openPermitted(entry, flags.union(.noFollow), directory)
+    let status = try attempt("opening a file") { () throws(Errno) in
+      try Sys.fstatx(opened.rawValue, fields: .entry)
+    }
+    guard InodeIdentity(status) == entry.identity else {
+      throw .system(.staleNFSFileHandle, "another file took this one's place")
+    }
+    return (opened, status)
+  }
+
+  /// Containers are opened for writing whatever their mode says: reading may find a hint to
+  /// repair, renaming a binding to add. The mount has checked what the caller may do.
+  private func openPermitted(
+    _ entry: VaultEntry, _ flags: OpenFlags, _ directory: Int32
+  ) throws(VaultError) -> SharedFD {
+    do {
+      return SharedFD(try Sys.openat(directory, entry.backingName, flags))
+    } catch .notPermitted where flags.contains(.noAccessTime) {
+      return try openPermitted(entry, flags.subtracting(.noAccessTime), directory)
+    } catch .permissionDenied where entry.mode != .plain && context.isWritable {
+      let node = try attempt("opening a file") { () throws(Errno) in
+        try Sys.openat(directory, entry.backingName, [.path, .noFollow])
+      }
+      return try withAccess(to: node.rawValue, bits: 0o600) { () throws(Errno) in
+        SharedFD(try Sys.openat(directory, entry.backingName, flags))
+      }
+    } catch .noSuchFileOrDirectory {
+      throw .system(.staleNFSFileHandle, "the file is gone")
+    } catch {
+      throw .system(error, "opening a file")
+    }
+  }
+
+  private func checkBinding(
+    _ entry: VaultEntry, _ container: VaultContainer, isExcused: Bool
+  ) throws(VaultError) {
+    let file = container.file
+    if file.bindingsOverflow { return }
+    let present = file.bindings
+    let accepted = acceptedBindings(entry)
+    if accepted.contains(where: { present.contains($0) }) { return }
+    guard isExcused else {
+      logDamage(entry, "the container belongs to another name or directory")
+      throw .damaged("the container belongs to another name or directory")
+    }
+    if context.isWritable, let binding = accepted.first { file.addBinding(binding) }
+  }
+
+  private func checkRollback(
+    _ entry: VaultEntry, _ container: VaultContainer
+  ) throws(VaultError) {
+    guard
+      let bytes = try? Sys.fgetxattr(container.descriptor.rawValue, Format.hintAttribute),
+      let hint = SizeHint(opening: bytes, with: context.keys, inode: entry.identity.inode),
+      hint.commit > container.file.commitNumber
+    else { return }
+    logDamage(entry, "the container is older than its size hint")
+    throw .damaged("the container was replaced by an older state of itself")
+  }
+
+  func logDamage(_ entry: VaultEntry, _ reason: String) {
+    context.logger.warning(
+      "entry damaged: \(reason)",
+      metadata: ["directory": "\(id)", "inode": "\(entry.identity.inode)"])
+  }
+
+  // MARK: Status
+
+  /// The status an entry has in the mount: containers with their logical size, links with the
+  /// length of their target.
+  ///
+  /// - Parameter entry: Any entry.
+  /// - Throws: As `openContainer` and `readLink`, where size or target must be read.
+  public func plainStatus(_ entry: VaultEntry) throws(VaultError) -> FileStatus {
+    var status = entry.status
+    switch entry.mode {
+    case .plain, .directory, .special: break
+    case .container: status.size = try plainSize(entry)
+    case .symbolicLink:
+      status.size = UInt64(try readLink(entry).count)
+    case .longLink:
+      status.size = try plainSize(entry)
+      status.mode = UInt32(FileKind.symbolicLink.rawValue) << 12 | 0o777
+    }
+    return status
+  }
+
+  /// The logical size of an entry in bytes: from the open container, else the hint, else the
+  /// header.
+  ///
+  /// - Parameter entry: Any entry.
+  /// - Throws: As `openContainer` and `readLink`.
+  public func plainSize(_ entry: VaultEntry) throws(VaultError) -> UInt64 {
+    switch entry.mode {
+    case .plain, .directory, .special: return entry.status.size
+    case .symbolicLink: return UInt64(try readLink(entry).count)
+    case .container, .longLink: break
+    }
+    if let open = context.containers.find(entry.identity) { return open.file.size }
+    if !context.isExcused(entry.status.ctime), let hint = try hint(entry),
+      hint.backingLength == entry.status.size
+    {
+      return hint.size
+    }
+    return try openContainer(entry).file.size
+  }
+
+  private func hint(_ entry: VaultEntry) throws(VaultError) -> SizeHint? {
+    let directory = try descriptor().rawValue
+    var bytes = [UInt8](repeating: 0, count: SizeHint.count)
+    let read = try? bytes.withUnsafeMutableBytesTyped { (buffer) throws(Errno) in
+      try Sys.getxattrAt(directory, entry.backingName, Format.hintAttribute, into: buffer)
+    }
+    guard read == SizeHint.count else { return nil }
+    return SizeHint(opening: bytes, with: context.keys, inode: entry.identity.inode)
+  }
+}

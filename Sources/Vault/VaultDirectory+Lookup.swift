@@ -1,0 +1,239 @@
+import Container
+import Logging
+import Primitives
+import SystemPackage
+
+extension StatusFields {
+  /// What every entry's status has.
+  static let entry: StatusFields = [.basic, .btime]
+}
+
+extension VaultDirectory {
+  /// Finds an entry: ordinarily one statx of the backing directory.
+  ///
+  /// - Parameter name: The plain name.
+  /// - Returns: nil if there is none.
+  /// - Throws: `.refused` for an entry the policy does not allow; `.system` (`.fileNameTooLong`,
+  ///   `.invalidArgument` for what is no name).
+  public func lookup(_ name: [UInt8]) throws(VaultError) -> VaultEntry? {
+    try validate(name)
+    let directory = try descriptor().rawValue
+    let view = view
+    if let entry = try find(name, view.record, directory) { return entry }
+    let complete = view.knowsAlternates ? view : try viewWithAlternates()
+    if view.record != complete.record, let entry = try find(name, complete.record, directory) {
+      return entry
+    }
+    for alternate in complete.alternates where complete.record.names == .sealed {
+      if let entry = try find(name, alternate, directory) { return entry }
+    }
+    return try findConflictCopy(name, complete, directory)
+  }
+
+  /// Finds an entry that must exist.
+  func require(_ name: [UInt8]) throws(VaultError) -> VaultEntry {
+    guard let entry = try lookup(name) else {
+      throw .system(.noSuchFileOrDirectory, "no such entry")
+    }
+    return entry
+  }
+
+  func validate(_ name: [UInt8]) throws(VaultError) {
+    if isValidName(name) { return }
+    throw name.count > Format.maximumName
+      ? .system(.fileNameTooLong, "a name has at most 255 bytes")
+      : .system(.invalidArgument, "not a name")
+  }
+
+  /// The kinds under which a name may exist, the one that counts first.
+  func kinds(_ record: DirectoryRecord) -> [EntryKind] {
+    let allowed = record.allowed
+    var kinds: [EntryKind] = [.primary]
+    switch record.names {
+    case .sealed:
+      if allowed.contains(.plainFiles) { kinds.append(.plain) }
+      if allowed.contains(.specialFiles) { kinds.append(.special) }
+    case .plain:
+      if allowed.contains(.containers) { kinds.append(.container) }
+    }
+    if allowed.contains(.longLinks) { kinds.append(.longLink) }
+    return kinds
+  }
+
+  /// The backing name of an entry of the directory's own record.
+  func backingName(
+    _ name: [UInt8], _ kind: EntryKind, _ record: DirectoryRecord
+  ) throws(VaultError) -> NameCoder.BackingName {
+    let coder = NameCoder(keys: context.keys, id: record.id, policy: record.names)
+    guard record.names == .sealed, record.id == id else {
+      return try coder.encode(name, kind: kind)
+    }
+    let key = NameCache.Key(name: name, kind: kind)
+    if let known = nameCache.backingName(key) {
+      return NameCoder.BackingName(name: known, sidecar: nil)
+    }
+    let backing = try coder.encode(name, kind: kind)
+    // Hashed names are not kept: their sidecar's content is needed with them.
+    if backing.sidecar == nil { nameCache.insert(key, backing.name) }
+    return backing
+  }
+
+  private func find(
+    _ name: [UInt8], _ record: DirectoryRecord, _ directory: Int32
+  ) throws(VaultError) -> VaultEntry? {
+    for kind in kinds(record) {
+      let backing = try backingName(name, kind, record)
+      guard let status = try status(directory, backing.name) else { continue }
+      let origin = EntryOrigin(directory: record.id, name: name)
+      let entry = try judge(name, kind, backing.name, status, record, origin)
+      if let sidecar = backing.sidecar, context.isWritable {
+        // A tool may have lost it; the name could then be resolved, but not listed.
+        try? restore(sidecar, directory)
+      }
+      return entry
+    }
+    return nil
+  }
+
+  func status(_ directory: Int32, _ name: [UInt8]) throws(VaultError) -> FileStatus? {
+    do {
+      return try Sys.statx(directory, name, fields: .entry)
+    } catch .noSuchFileOrDirectory {
+      return nil
+    } catch .fileNameTooLong {
+      // Filesystems with shorter names than 255 bytes hold none of these.
+      return nil
+    } catch {
+      throw .system(error, "looking an entry up")
+    }
+  }
+
+  private func findConflictCopy(
+    _ name: [UInt8], _ view: DirectoryView, _ directory: Int32
+  ) throws(VaultError) -> VaultEntry? {
+    guard view.record.names == .sealed, let conflict = ConflictName(name),
+      ConflictName.shown(conflict.original, addition: conflict.addition) == name,
+      isValidName(conflict.original)
+    else { return nil }
+    for record in [view.record] + view.alternates {
+      for kind in kinds(record) {
+        let backing = try backingName(conflict.original, kind, record).name
+        for candidate in ConflictName.backingNames(
+          backing, suffix: kind.suffix(record.names) ?? [], addition: conflict.addition)
+        {
+          guard let status = try status(directory, candidate) else { continue }
+          let origin = EntryOrigin(directory: record.id, name: conflict.original)
+          return try judge(name, kind, candidate, status, record, origin)
+        }
+      }
+    }
+    return nil
+  }
+
+  /// Decides what a backing inode is, or refuses it (format §5, §6).
+  func judge(
+    _ name: [UInt8], _ kind: EntryKind, _ backingName: [UInt8], _ status: FileStatus,
+    _ record: DirectoryRecord, _ origin: EntryOrigin
+  ) throws(VaultError) -> VaultEntry {
+    guard let mode = VaultDirectory.mode(kind, status.kind, record) else {
+      let reason =
+        status.kind == .regular
+        ? "a plaintext file where the policy allows none"
+        : "an entry of a kind the directory does not have"
+      context.logger.warning(
+        "entry refused: \(reason)",
+        metadata: [
+          "directory": "\(id)", "inode": "\(status.inode)",
+        ])
+      throw .refused(reason)
+    }
+    return VaultEntry(
+      name: name, kind: kind, mode: mode, backingName: backingName, status: status,
+      origin: origin)
+  }
+
+  static func mode(
+    _ kind: EntryKind, _ file: FileKind, _ record: DirectoryRecord
+  ) -> InodeMode? {
+    let allowed = record.allowed
+    switch (kind, file) {
+    case (.primary, .directory): return .directory
+    case (.primary, .symbolicLink): return .symbolicLink
+    case (.primary, .regular):
+      switch record.names {
+      case .sealed: return allowed.contains(.containers) ? .container : nil
+      case .plain: return allowed.contains(.plainFiles) ? .plain : nil
+      }
+    case (.primary, .fifo), (.primary, .socket), (.primary, .characterDevice),
+      (.primary, .blockDevice):
+      return record.names == .plain && allowed.contains(.specialFiles) ? .special : nil
+    case (.special, .fifo), (.special, .socket), (.special, .characterDevice),
+      (.special, .blockDevice):
+      return allowed.contains(.specialFiles) ? .special : nil
+    case (.container, .regular): return allowed.contains(.containers) ? .container : nil
+    case (.plain, .regular): return allowed.contains(.plainFiles) ? .plain : nil
+    case (.longLink, .regular): return allowed.contains(.longLinks) ? .longLink : nil
+    default: return nil
+    }
+  }
+
+  // MARK: Sidecars
+
+  /// Reads a sidecar; nil where there is none that can be one.
+  func readSidecar(_ name: [UInt8], _ directory: Int32) -> [UInt8]? {
+    guard let file = try? context.openForReading(directory, name),
+      let status = try? Sys.fstatx(file.rawValue, fields: [.type, .size]),
+      status.kind == .regular
+    else { return nil }
+    // The longest is base64 of a name of 255 bytes padded to 256, with its SIV.
+    return try? readWhole(file.rawValue, limit: 512)
+  }
+
+  private func restore(
+    _ sidecar: NameCoder.Sidecar, _ directory: Int32
+  ) throws(VaultError) {
+    if try status(directory, sidecar.name) != nil { return }
+    try write(sidecar, directory)
+  }
+
+  /// Writes a sidecar so that it is complete whenever it is there. Synced: the entry that follows
+  /// may reach the disk first.
+  func write(_ sidecar: NameCoder.Sidecar, _ directory: Int32) throws(VaultError) {
+    let temporary = VaultDirectory.temporaryName()
+    try attempt("writing a name's sidecar") { () throws(Errno) in
+      let file = try Sys.openat(
+        directory, temporary, [.writeOnly, .create, .exclusive, .noFollow], mode: 0o644)
+      do throws(Errno) {
+        try sidecar.content.withUnsafeBytesTyped { (buffer) throws(Errno) in
+          try Sys.pwrite(file.rawValue, buffer, at: 0)
+        }
+        try Sys.fdatasync(file.rawValue)
+        try Sys.renameat2(directory, temporary, directory, sidecar.name)
+      } catch {
+        try? Sys.unlinkat(directory, temporary)
+        throw error
+      }
+    }
+  }
+
+  /// Removes a sidecar whose entry is gone, unless an entry of another kind shares it.
+  func dropSidecar(_ backing: [UInt8], _ kind: EntryKind, _ directory: Int32) {
+    let policy = namePolicy
+    let prefix = policy == .sealed ? [Format.longPrefix] : Format.plainLongPrefix
+    guard backing.starts(with: prefix), let suffix = kind.suffix(policy) else { return }
+    let stem = Array(backing[..<(backing.count - suffix.count)])
+    guard stem.count == prefix.count + Format.hashCount else { return }
+    if policy == .plain {
+      for other in [EntryKind.primary, .container, .longLink] {
+        guard let suffix = other.suffix(policy) else { continue }
+        let used = try? Sys.statx(directory, stem + suffix, fields: .type)
+        if used != nil { return }
+      }
+    }
+    try? Sys.unlinkat(directory, stem + Format.sidecarSuffix)
+  }
+
+  static func temporaryName() -> [UInt8] {
+    Format.temporaryPrefix + Base64URL.encode(Random.bytes(12))
+  }
+}
