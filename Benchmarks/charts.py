@@ -1,0 +1,49 @@
+"""Bar charts as SVG: readable on light and dark pages, without any library."""
+
+from html import escape
+
+COLORS = {
+    "bare": "#8b949e", "passthrough_ll": "#b1a7c9", "plain": "#2da44e", "sealed": "#2f6fdd",
+    "compressed": "#1b9aaa", "sealed-compressed": "#6f5bd6", "gocryptfs": "#d97706",
+    "securefs": "#c2410c", "encfs": "#b45309", "cryfs": "#92400e",
+}
+LEFT, WIDTH, BAR, GAP, ROW_GAP, TOP = 190, 760, 11, 2, 22, 46
+STYLE = """
+  text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+  .small { font-size: 10px; fill: #57606a }
+  .title { font-size: 14px; font-weight: 600 }
+  .one { stroke: #57606a; stroke-dasharray: 3 3 }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3 } .small { fill: #9da7b3 } .one { stroke: #9da7b3 }
+  }
+"""
+
+
+def ratio_chart(title, rows, limit=5.0):
+    """Rows of (label, [(contender, ratio to the best peer, value text)]).
+
+    Bars longer than `limit` are cut, with the figure beside them.
+    """
+    scale = (WIDTH - LEFT - 150) / limit
+    parts, y = [], TOP
+    for label, bars in rows:
+        height = len(bars) * (BAR + GAP)
+        parts.append(f'<text x="{LEFT - 8}" y="{y + height / 2 + 4:.0f}" text-anchor="end">'
+                     f"{escape(label)}</text>")
+        for contender, ratio, value in bars:
+            length = max(min(ratio, limit) * scale, 1)
+            cut = " »" if ratio > limit else ""
+            parts.append(f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR}" rx="1.5" '
+                         f'fill="{COLORS.get(contender, "#8b949e")}"/>')
+            parts.append(f'<text class="small" x="{LEFT + length + 5:.1f}" y="{y + BAR - 2}">'
+                         f"{escape(contender)} {escape(value)} ({ratio:.2f}×){cut}</text>")
+            y += BAR + GAP
+        y += ROW_GAP
+    one = LEFT + scale
+    frame = (f'<text class="title" x="8" y="20">{escape(title)}</text>'
+             f'<text class="small" x="{one:.0f}" y="{TOP - 8}" text-anchor="middle">'
+             f"best peer = 1</text>"
+             f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="{TOP - 4}" y2="{y - ROW_GAP}"/>')
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" '
+            f'role="img" aria-label="{escape(title)}"><style>{STYLE}</style>{frame}'
+            f'{"".join(parts)}</svg>\n')

@@ -1,0 +1,207 @@
+"""Turns results into docs/performance.md, its charts, and docs/performance.json."""
+
+import json
+import shlex
+import statistics
+
+from charts import ratio_chart
+from contenders import PEERS, REPOSITORY, SCRIMS
+from lines import GOALS
+
+DOCS = REPOSITORY / "docs"
+TEMPLATE = REPOSITORY / "Benchmarks/performance.md.template"
+IN_CHARTS = ("bare", *SCRIMS, *PEERS)
+
+
+def best(values, higher):
+    return max(values) if higher else min(values)
+
+
+def number(value):
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+class Results:
+    """results[place][line][contender] = values of the rounds."""
+
+    def __init__(self, machine, groups, data=None):
+        self.machine = machine
+        self.groups = groups
+        self.lines = {line.name: line for group in groups for line in group.lines}
+        self.data = data or {}
+        self.skipped = []
+        self.space = {}
+
+    def add(self, place, line, contender, value):
+        places = self.data.setdefault(place, {})
+        places.setdefault(line.name, {}).setdefault(contender, []).append(value)
+
+    def skip(self, place, contender, what, reason):
+        entry = {"place": place, "contender": contender, "what": what, "reason": reason}
+        if entry not in self.skipped:
+            self.skipped.append(entry)
+
+    def best(self, place, name, contender):
+        values = self.data.get(place, {}).get(name, {}).get(contender)
+        return best(values, self.lines[name].higher_is_better) if values else None
+
+    def best_peer(self, place, name):
+        found = [(self.best(place, name, peer), peer) for peer in PEERS]
+        found = [(value, peer) for value, peer in found if value is not None]
+        if not found:
+            return None
+        return best(found, self.lines[name].higher_is_better)
+
+    def ratio(self, place, name, contender, rival):
+        """How many times faster; None where either is missing."""
+        ours = self.best(place, name, contender)
+        theirs = (self.best_peer(place, name) or (None,))[0] if rival == "peer" else self.best(
+            place, name, rival)
+        if not ours or not theirs:
+            return None
+        return ours / theirs if self.lines[name].higher_is_better else theirs / ours
+
+    def contenders(self, place):
+        order = ("bare", "passthrough_ll", "bindfs", *PEERS, *SCRIMS)
+        present = {name for line in self.data.get(place, {}).values() for name in line}
+        return [name for name in order if name in present]
+
+    def as_json(self):
+        lines = {name: {"title": line.title, "unit": line.unit, "command": line.command,
+                        "higherIsBetter": line.higher_is_better}
+                 for name, line in self.lines.items()}
+        return {"machine": self.machine, "lines": lines, "results": self.data,
+                "space": self.space, "skipped": self.skipped}
+
+
+def table(header, rows):
+    cells = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def value_table(results, place, group):
+    names = results.contenders(place)
+    rows = []
+    for line in group.lines:
+        row = [f"{line.title} ({line.unit})"]
+        for name in names:
+            values = results.data.get(place, {}).get(line.name, {}).get(name)
+            if not values:
+                row.append("–")
+                continue
+            text = number(best(values, line.higher_is_better))
+            row.append(f"{text} ({number(statistics.median(values))})" if len(values) > 1 else text)
+        rows.append(row)
+    return table(["best (median)", *names], rows)
+
+
+def ratio_table(results, place, group):
+    names = [name for name in results.contenders(place) if name in SCRIMS]
+    rows = []
+    for line in group.lines:
+        rival = results.best_peer(place, line.name)
+        row = [line.title, rival[1] if rival else "–"]
+        for name in names:
+            pair = (results.ratio(place, line.name, name, "peer"),
+                    results.ratio(place, line.name, name, "bare"))
+            row.append(" / ".join("–" if ratio is None else f"{ratio:.2f}" for ratio in pair))
+        rows.append(row)
+    return table(["times the best peer / the bare folder", "best peer", *names], rows)
+
+
+def chart(results, place, group):
+    """Writes the group's chart; returns its markdown, or nothing where no peer took part."""
+    rows = []
+    for line in group.lines:
+        bars = []
+        for name in IN_CHARTS:
+            ratio = results.ratio(place, line.name, name, "peer")
+            if ratio is not None:
+                value = number(results.best(place, line.name, name))
+                bars.append((name, ratio, f"{value} {line.unit}"))
+        if bars:
+            rows.append((line.title, bars))
+    if not rows:
+        return ""
+    slug = group.section.lower().replace(" ", "-")
+    folder = DOCS / "performance"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{place}-{slug}.svg"
+    path.write_text(ratio_chart(f"{group.section} on {place}", rows), encoding="utf-8")
+    return f"![{group.section} on {place}](performance/{path.name})\n\n"
+
+
+def goal_table(results, place="tmpfs"):
+    rows = []
+    for text, lines, contender, rival, wanted in GOALS:
+        ratios = [(results.ratio(place, line, contender, rival), line) for line in lines]
+        ratios = [(ratio, line) for ratio, line in ratios if ratio is not None]
+        if not ratios:
+            rows.append([text, f"≥ {wanted}", "not measured", ""])
+            continue
+        low, line = min(ratios)
+        title = f" ({results.lines[line].title})" if len(ratios) > 1 else ""
+        verdict = "met" if low >= wanted else f"missed by {100 * (1 - low / wanted):.0f} %"
+        rows.append([text, f"≥ {wanted}", f"{low:.2f}{title}", verdict])
+    return table(["goal, on tmpfs", "ratio wanted", "lowest measured", ""], rows)
+
+
+def space_table(results):
+    if not results.space:
+        return "Not measured in this run."
+    rows = [[name, number(size / 2**20)] for name, size in results.space.items()]
+    return table(["the text tree takes", "MiB"], rows)
+
+
+def place_sections(results):
+    parts = []
+    for place in results.data:
+        parts.append(f"## On {place}\n")
+        for group in results.groups:
+            if not any(line.name in results.data[place] for line in group.lines):
+                continue
+            parts.append(f"### {group.section} ({place})\n")
+            parts.append(chart(results, place, group) + value_table(results, place, group) + "\n")
+            parts.append(ratio_table(results, place, group) + "\n")
+    return "\n".join(parts).rstrip()
+
+
+def commands(results):
+    rows = []
+    for group in results.groups:
+        for command in group.once:
+            rows.append(f"# {group.section}, once before: {command}")
+        for line in group.lines:
+            cold = "; caches dropped before" if line.cold else ""
+            before = "".join(f"{command} && " for command in line.prepare)
+            rows.append(f"# {group.section}: {line.title} ({line.name}{cold})")
+            rows.append(before + line.command)
+    return "```sh\n" + "\n".join(rows) + "\n```"
+
+
+def machine_text(machine):
+    return "\n".join(f"- {key}: {value}" for key, value in machine.items())
+
+
+def skipped_text(results):
+    if not results.skipped:
+        return "Nothing was left out."
+    return "\n".join(f"- {entry['contender']} on {entry['place']}, {entry['what']}: "
+                     f"{entry['reason']}" for entry in results.skipped)
+
+
+def write(results, arguments):
+    parts = {
+        "machine": machine_text(results.machine), "goals": goal_table(results),
+        "space": space_table(results), "places": place_sections(results),
+        "commands": commands(results), "skipped": skipped_text(results),
+        "how": "make bench" + "".join(f" {shlex.quote(word)}" for word in arguments),
+    }
+    text = TEMPLATE.read_text(encoding="utf-8")
+    for key, value in parts.items():
+        text = text.replace("{{" + key + "}}", value)
+    (DOCS / "performance.md").write_text(text, encoding="utf-8")
+    (DOCS / "performance.json").write_text(json.dumps(results.as_json(), indent=1) + "\n",
+                                           encoding="utf-8")
