@@ -17,8 +17,10 @@ public enum VaultError: Error, Sendable {
   case crossPolicy
   /// No key slot opens with this secret.
   case wrongSecret
-  /// There is no vault, or not one this version reads; the text says why.
+  /// There is no vault; the text says why.
   case notAVault(String)
+  /// The vault has a later format version than this program reads.
+  case unsupportedVersion(UInt16)
   /// Another writer holds the vault: its process ID and host, as far as known.
   case locked(holder: String)
   /// The vault was opened for reading only. Replied as EROFS.
@@ -29,7 +31,8 @@ public enum VaultError: Error, Sendable {
     switch self {
     case .system(let errno, _): errno
     case .container(.io(let errno)): errno
-    case .container, .damaged, .refused, .crossPolicy, .wrongSecret, .notAVault, .locked, .readOnly:
+    case .container, .damaged, .refused, .crossPolicy, .wrongSecret, .notAVault,
+      .unsupportedVersion, .locked, .readOnly:
       nil
     }
   }

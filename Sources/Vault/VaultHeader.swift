@@ -21,37 +21,29 @@ public struct VaultHeader: Sendable, Equatable {
   /// Parses a header; its MAC can be checked only once a slot has given the master key.
   ///
   /// - Parameter bytes: The whole file.
-  /// - Throws: `.notAVault` with the reason.
+  /// - Throws: `.notAVault` for something else, `.unsupportedVersion`, `.damaged` with the reason.
   public init(parsing bytes: [UInt8]) throws(VaultError) {
-    do {
-      self = try bytes.withByteReader { reader throws(HeaderProblem) in
-        do {
-          return try VaultHeader(from: &reader)
-        } catch let problem as HeaderProblem {
-          throw problem
-        } catch {
-          throw HeaderProblem(reason: "the header's length is wrong")
-        }
+    self = try bytes.withByteReader { reader throws(VaultError) in
+      do {
+        return try VaultHeader(from: &reader)
+      } catch let error as VaultError {
+        throw error
+      } catch {
+        throw .damaged("scrim.vault has the wrong length")
       }
-    } catch {
-      throw .notAVault(error.reason)
     }
-  }
-
-  private struct HeaderProblem: Error {
-    let reason: String
   }
 
   private init(from reader: inout ByteReader) throws {
     guard try reader.readArray(8) == Format.headerMagic else {
-      throw HeaderProblem(reason: "this is not a vault's header")
+      throw VaultError.notAVault("scrim.vault is not a vault's header")
     }
     let version = try reader.readUInt16()
     guard version == Format.version else {
-      throw HeaderProblem(reason: "the vault has format version \(version), this program reads 1")
+      throw VaultError.unsupportedVersion(version)
     }
     guard let suite = CipherSuite(rawValue: try reader.readUInt8()) else {
-      throw HeaderProblem(reason: "the vault uses an unknown cipher suite")
+      throw VaultError.damaged("scrim.vault names an unknown cipher suite")
     }
     let firstZero = try reader.readUInt8()
     self.suite = suite
@@ -59,12 +51,12 @@ public struct VaultHeader: Sendable, Equatable {
     let count = Int(try reader.readUInt16())
     let secondZero = try reader.readUInt16()
     guard firstZero == 0, secondZero == 0, (1...Format.maximumSlots).contains(count) else {
-      throw HeaderProblem(reason: "the header has fields no writer makes")
+      throw VaultError.damaged("scrim.vault has fields no writer makes")
     }
     slots = []
     for _ in 0..<count {
       guard let slot = try KeySlot(from: &reader) else {
-        throw HeaderProblem(reason: "a key slot has fields no writer makes")
+        throw VaultError.damaged("scrim.vault has a key slot with fields no writer makes")
       }
       slots.append(slot)
     }
@@ -107,7 +99,7 @@ public struct VaultHeader: Sendable, Equatable {
       }
       let expected = KeyDerivation.hmacSHA256(key: keys.headerMAC, message: authenticatedBytes)
       guard ConstantTime.equal(expected, mac) else {
-        throw .damaged("the vault's header was changed by someone without its key")
+        throw .damaged("scrim.vault was changed by someone without its key")
       }
       return (keys, index)
     }
