@@ -74,7 +74,7 @@ enum MountPoint {
     try checkDevice()
     guard geteuid() != 0 else { return absolute }
     guard hasFusermount() else { throw .noFusermount }
-    if options.allowOther, !othersMayBeAllowed() { throw .allowOtherForbidden }
+    if options.allowOther || options.allowRoot, !othersMayBeAllowed() { throw .allowOtherForbidden }
     return absolute
   }
 

@@ -1,6 +1,8 @@
 import Glibc
 import Testing
 
+@testable import Mount
+
 /// The transport as another process sees it: a small server, the real kernel.
 @Suite(.serialized) struct TransportTests {
   enum Kind: String, CaseIterable, CustomTestStringConvertible {
@@ -102,6 +104,21 @@ import Testing
     let end = try server.end()
     #expect(end.line == "end unmounted")
     #expect(end.status == 0)
+  }
+
+  @Test(.enabled(if: FuseDevice.isUsable))
+  func mountPointInUseIsRefusedWithTheCause() throws {
+    let server = try ServerProcess()
+    var options = SessionOptions(source: "/vault")
+    options.subtype = "scrimtest"
+    #expect(throws: MountError.alreadyMounted(server.mountPoint)) {
+      try MountPoint.check(server.mountPoint, options: options)
+    }
+    server.signal(SIGKILL)
+    server.reap()
+    #expect(throws: MountError.staleMount(server.mountPoint)) {
+      try MountPoint.check(server.mountPoint, options: options)
+    }
   }
 
   @Test(.enabled(if: FuseDevice.isUsable), arguments: Kind.here)

@@ -4,6 +4,8 @@ import SystemPackage
 /// Why rings are not used, in words for the user.
 struct RingFailure: Error {
   let reason: String
+  /// The kernel waits for rings that will not come and could not be told, so nothing can be served.
+  var losesMount = false
 }
 
 /// FUSE over io_uring: a thread and a ring for every possible processor.
@@ -65,8 +67,7 @@ final class RingTransport: Sendable {
     }
     let renounced = RingSupport.renounce(device: device)
     abandon()
-    return RingFailure(
-      reason: renounced ? reason : "\(reason); the kernel could not be told and serves nothing")
+    return RingFailure(reason: reason, losesMount: !renounced)
   }
 
   /// Sends the threads away unless they serve already.

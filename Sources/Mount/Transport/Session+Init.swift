@@ -86,6 +86,7 @@ extension Session {
       return .unavailable(ringRefusal ?? "the INIT reply could not carry it")
     }
     guard let failure = rings.register(renouncing: device) else { return .active }
+    if failure.losesMount { abort() }
     return .unavailable(failure.reason)
   }
 

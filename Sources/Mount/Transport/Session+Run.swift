@@ -54,6 +54,9 @@ extension Session {
       guard let ready else {
         throw .handshakeFailed(LibraryLog.last ?? "the connection was closed")
       }
+      if stopping.load(ordering: .acquiring), case .unavailable(let reason) = ready.ioUring {
+        throw .handshakeFailed(reason)
+      }
       if case .device(let workers) = ready.transport {
         for _ in 1..<max(workers, 1) {
           threads.append(try startDeviceWorker(expectsInit: false))
