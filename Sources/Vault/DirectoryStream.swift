@@ -12,6 +12,8 @@ public final class DirectoryStream: Sendable {
     public let inode: UInt64
     /// What a listing says it is: a long link is a symbolic link.
     public let kind: FileKind
+    /// How it is stored; nil for `.` and `..`.
+    public let entryKind: EntryKind?
     /// The name in the backing directory.
     public let backingName: [UInt8]
     /// Where the listing goes on after this entry.
@@ -74,7 +76,8 @@ public final class DirectoryStream: Sendable {
         guard let raw else { return nil }
         if raw.isDot {
           return Item(
-            name: raw.name, inode: raw.inode, kind: .directory, backingName: raw.name,
+            name: raw.name, inode: raw.inode, kind: .directory, entryKind: nil,
+            backingName: raw.name,
             cookie: raw.cookie, problem: nil)
         }
         switch decode(raw, view) {
@@ -122,7 +125,7 @@ public final class DirectoryStream: Sendable {
       return .item(
         Item(
           name: name, inode: raw.inode, kind: mode == .longLink ? .symbolicLink : file,
-          backingName: raw.name, cookie: raw.cookie,
+          entryKind: kind, backingName: raw.name, cookie: raw.cookie,
           problem: mode == nil ? "an entry of a kind the directory does not have" : nil))
     }
   }

@@ -48,6 +48,7 @@ enum Format {
 
   // §9
   static let sealedAttributeInfix = bytes("scrim.x.")
+  static let systemAttributePrefix = bytes("system.")
   static let ownAttributePrefix = bytes("user.scrim.")
 
   // §10

@@ -14,7 +14,7 @@ public final class VaultContainer: Sendable {
   /// The backing inode.
   public let identity: InodeIdentity
 
-  private let context: VaultContext
+  let context: VaultContext
   private let durableKey: DurableCommits.Key
 
   init(

@@ -134,7 +134,7 @@ extension VaultDirectory {
       let others = valid.filter { $0.id != own.id }
       return merge(own, others, knowsAlternates: false, context)
     }
-    let alternates = try loadAlternates(directory, context).filter { record in
+    let alternates = try loadAlternates(directory, context).map(\.record).filter { record in
       record.bindings.contains { bindings.contains($0) }
     }
     if let own = alternates.max(by: { $0.serial < $1.serial }) {
@@ -199,9 +199,8 @@ extension VaultDirectory {
     if view.knowsAlternates { return view }
     let descriptor = try descriptor()
     let places = ownBindings()
-    let alternates = try VaultDirectory.loadAlternates(descriptor.rawValue, context).filter {
-      record in record.bindings.contains { places.contains($0) }
-    }
+    let alternates = try VaultDirectory.loadAlternates(descriptor.rawValue, context)
+      .map(\.record).filter { record in record.bindings.contains { places.contains($0) } }
     let complete = VaultDirectory.merge(
       view.record, alternates + view.alternates, knowsAlternates: true, context)
     setView(complete)
@@ -221,19 +220,19 @@ extension VaultDirectory {
       || ConflictName(name)?.original == Format.recordName
   }
 
-  private static func loadAlternates(
+  static func loadAlternates(
     _ directory: Int32, _ context: VaultContext
-  ) throws(VaultError) -> [DirectoryRecord] {
+  ) throws(VaultError) -> [(name: [UInt8], record: DirectoryRecord)] {
     do throws(Errno) {
       let listing = try context.openForReading(directory, [UInt8(ascii: ".")], .directory)
-      var records: [DirectoryRecord] = []
+      var records: [(name: [UInt8], record: DirectoryRecord)] = []
       for entry in try Sys.entries(of: listing.rawValue)
       where isAlternate(entry.name) {
         guard let file = try? context.openForReading(directory, entry.name),
           let bytes = try? readWhole(file.rawValue, limit: Format.maximumRecord + 1),
           let record = DirectoryRecord(opening: bytes, with: context.keys)
         else { continue }
-        records.append(record)
+        records.append((entry.name, record))
       }
       return records
     } catch .permissionDenied {

@@ -1,0 +1,233 @@
+import Container
+public import Primitives
+import Synchronization
+import SystemPackage
+
+/// The extended attributes of one inode, sealed or as they are (format §9).
+///
+/// Names are full names such as `user.comment`. Errors are those of getxattr(2) and its siblings.
+public struct Attributes: Sendable {
+  enum Scheme: Sendable {
+    /// Stored as they are.
+    case plain
+    /// Names and values are sealed; the bytes say what they belong to.
+    case sealed(@Sendable () throws(VaultError) -> [UInt8])
+    /// Symbolic links have none.
+    case absent
+  }
+
+  let context: VaultContext
+  let descriptor: SharedFD
+  let scheme: Scheme
+
+  private static let prefixes = ["user.", "trusted.", "security."].map { [UInt8]($0.utf8) }
+  private static let ownInfix = Format.bytes("scrim.")
+
+  /// Reads an attribute.
+  ///
+  /// - Parameter name: Its full name.
+  /// - Throws: `.system(.noData)` if there is none, `.damaged` if it does not open.
+  public func get(_ name: [UInt8]) throws(VaultError) -> [UInt8] {
+    guard let stored = try storedName(name) else {
+      throw .system(Attributes.noData, "no such attribute")
+    }
+    let value = try attempt("reading an attribute") { () throws(Errno) in
+      try Sys.getxattrPath(descriptor.rawValue, stored.name)
+    }
+    guard stored.isSealed else { return value }
+    return try open(value, stored.name)
+  }
+
+  /// Creates or replaces an attribute.
+  ///
+  /// - Parameters:
+  ///   - name: Its full name.
+  ///   - value: Its value.
+  ///   - mode: Whether it must or must not exist.
+  /// - Throws: `.system` (`.notSupported` for a name the vault keeps for itself, `.outOfRange` for
+  ///   one that is too long once sealed), `.readOnly`.
+  public func set(
+    _ name: [UInt8], _ value: [UInt8], mode: Sys.AttributeMode = .any
+  ) throws(VaultError) {
+    try context.requireWritable()
+    guard let stored = try storedName(name) else {
+      throw .system(.notSupported, "an attribute that cannot be set here")
+    }
+    guard stored.name.count <= 255 else {
+      throw .system(.outOfRange, "the attribute's name is too long to be sealed")
+    }
+    let bytes = stored.isSealed ? try seal(value, stored.name) : value
+    try attempt("setting an attribute") { () throws(Errno) in
+      try Sys.setxattrPath(descriptor.rawValue, stored.name, bytes, mode: mode)
+    }
+  }
+
+  /// Removes an attribute.
+  ///
+  /// - Parameter name: Its full name.
+  /// - Throws: `.system(.noData)` if there is none, `.readOnly`.
+  public func remove(_ name: [UInt8]) throws(VaultError) {
+    try context.requireWritable()
+    guard let stored = try storedName(name) else {
+      throw .system(Attributes.noData, "no such attribute")
+    }
+    try attempt("removing an attribute") { () throws(Errno) in
+      try Sys.removexattrPath(descriptor.rawValue, stored.name)
+    }
+  }
+
+  /// The full names of all attributes. What the vault keeps for itself is left out, and so is what
+  /// is not sealed where it should be.
+  ///
+  /// - Throws: `.system`, `.damaged` for a sealed name that does not open.
+  public func list() throws(VaultError) -> [[UInt8]] {
+    if case .absent = scheme { return [] }
+    let stored: [UInt8]
+    do {
+      stored = try Sys.listxattrPath(descriptor.rawValue)
+    } catch .notSupported {
+      return []
+    } catch {
+      throw .system(error, "listing attributes")
+    }
+    var names: [[UInt8]] = []
+    for part in stored.split(separator: 0) {
+      if let name = try plainName([UInt8](part)) { names.append(name) }
+    }
+    return names
+  }
+
+  // MARK: Names
+
+  /// ENODATA.
+  static let noData = Errno(rawValue: 61)
+
+  /// The stored name; nil for names that cannot exist here.
+  private func storedName(
+    _ name: [UInt8]
+  ) throws(VaultError) -> (name: [UInt8], isSealed: Bool)? {
+    guard !name.contains(0) else { return nil }
+    guard let prefix = Attributes.prefixes.first(where: { name.starts(with: $0) }) else {
+      if case .absent = scheme { return nil }
+      // ACLs: the backing filesystem enforces them.
+      return (name, false)
+    }
+    switch scheme {
+    case .absent: return nil
+    case .plain:
+      return name[prefix.count...].starts(with: Attributes.ownInfix) ? nil : (name, false)
+    case .sealed:
+      if name.starts(with: Format.ownAttributePrefix) || name.count == prefix.count { return nil }
+      do {
+        let sealed = try context.keys.attributeNames.seal(
+          Array(name[prefix.count...]), associatedData: [])
+        return (prefix + Format.sealedAttributeInfix + Base64URL.encode(sealed), true)
+      } catch {
+        throw .system(.noMemory, "sealing an attribute's name")
+      }
+    }
+  }
+
+  /// What a stored name stands for; nil if it is not shown.
+  private func plainName(_ stored: [UInt8]) throws(VaultError) -> [UInt8]? {
+    guard let prefix = Attributes.prefixes.first(where: { stored.starts(with: $0) }) else {
+      return stored
+    }
+    let rest = stored[prefix.count...]
+    switch scheme {
+    case .absent: return nil
+    case .plain: return rest.starts(with: Attributes.ownInfix) ? nil : stored
+    case .sealed:
+      guard rest.starts(with: Format.sealedAttributeInfix) else { return nil }
+      guard
+        let sealed = Base64URL.decode(Array(rest.dropFirst(Format.sealedAttributeInfix.count))),
+        let name = try? context.keys.attributeNames.open(sealed, associatedData: [])
+      else { throw .damaged("an attribute's name does not authenticate") }
+      return prefix + name
+    }
+  }
+
+  // MARK: Values
+
+  private func associatedData(_ stored: [UInt8]) throws(VaultError) -> [UInt8] {
+    guard case .sealed(let owner) = scheme else { return stored }
+    return stored + (try owner())
+  }
+
+  private func seal(_ value: [UInt8], _ stored: [UInt8]) throws(VaultError) -> [UInt8] {
+    let data = try associatedData(stored)
+    do {
+      let parts = try context.keys.attributes.seal(value, associatedData: data)
+      return parts.nonce + parts.body + parts.tag
+    } catch {
+      throw .system(.noMemory, "sealing an attribute")
+    }
+  }
+
+  private func open(_ bytes: [UInt8], _ stored: [UInt8]) throws(VaultError) -> [UInt8] {
+    let data = try associatedData(stored)
+    guard bytes.count >= 28 else { throw .damaged("an attribute does not authenticate") }
+    let parts = Sealer.Parts(
+      nonce: Array(bytes[..<12]), tag: Array(bytes[(bytes.count - 16)...]),
+      body: Array(bytes[12..<(bytes.count - 16)]))
+    do {
+      return try context.keys.attributes.open(parts, associatedData: data)
+    } catch {
+      throw .damaged("an attribute does not authenticate")
+    }
+  }
+}
+
+extension VaultDirectory {
+  /// The attributes of this directory itself.
+  ///
+  /// - Throws: `.system`.
+  public func attributes() throws(VaultError) -> Attributes {
+    let id = id.bytes
+    return Attributes(
+      context: context, descriptor: try descriptor(),
+      scheme: isNative ? .plain : .sealed { () throws(VaultError) in id })
+  }
+
+  /// The attributes of an entry.
+  ///
+  /// - Parameter entry: What `lookup` found here.
+  /// - Throws: `.system` (`.staleNFSFileHandle`), `.damaged` for a directory without a valid record.
+  public func attributes(of entry: VaultEntry) throws(VaultError) -> Attributes {
+    switch entry.mode {
+    case .directory: return try openDirectory(entry).attributes()
+    case .symbolicLink, .longLink:
+      return Attributes(context: context, descriptor: try openNode(entry), scheme: .absent)
+    case .plain:
+      return Attributes(context: context, descriptor: try openNode(entry), scheme: .plain)
+    case .special:
+      return Attributes(
+        context: context, descriptor: try openNode(entry),
+        scheme: isNative ? .plain : .sealed { () throws(VaultError) in [] })
+    case .container:
+      // Opened only when there is a value to open or to seal.
+      return Attributes(
+        context: context, descriptor: try openNode(entry),
+        scheme: .sealed { () throws(VaultError) in try self.storedFileID(entry) })
+    }
+  }
+
+  /// A file that was never committed has an ID only in memory: it gets its header first.
+  private func storedFileID(_ entry: VaultEntry) throws(VaultError) -> [UInt8] {
+    let container = try openContainer(entry)
+    if context.isWritable, container.file.commitNumber == 0 { try container.commit() }
+    return container.file.fileID.bytes
+  }
+}
+
+extension VaultContainer {
+  /// The attributes of an open container, also of one whose name is gone.
+  public var attributes: Attributes {
+    Attributes(
+      context: context, descriptor: descriptor,
+      scheme: .sealed { () throws(VaultError) in
+        if self.context.isWritable, self.file.commitNumber == 0 { try self.commit() }
+        return self.file.fileID.bytes
+      })
+  }
+}
