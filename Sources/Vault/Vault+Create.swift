@@ -91,7 +91,10 @@ extension Vault {
   /// - Parameter path: The backing folder.
   /// - Throws: `.notAVault`, `.system`.
   public static func inspect(at path: String) throws(VaultError) -> VaultHeader {
-    try HeaderFile.load(in: try openFolder(path).rawValue)
+    let base = try openFolder(path)
+    // A temporary would be closed as soon as its number is known.
+    defer { withExtendedLifetime(base) {} }
+    return try HeaderFile.load(in: base.rawValue)
   }
 
   /// Adds a key slot. Works while the vault is mounted.
