@@ -7,12 +7,14 @@ COLORS = {
     "compressed": "#1b9aaa", "sealed-compressed": "#6f5bd6", "gocryptfs": "#d97706",
     "securefs": "#c2410c", "encfs": "#b45309", "cryfs": "#92400e",
 }
-LEFT, WIDTH, BAR, GAP, ROW_GAP, TOP = 190, 760, 11, 2, 22, 46
+LEFT, WIDTH, BAR, GAP, ROW_GAP, TOP = 190, 820, 11, 2, 22, 46
+# Room for the figures beside the longest bar.
+RIGHT = 230
 STYLE = """
   text { font: 12px system-ui, sans-serif; fill: #1f2328 }
   .small { font-size: 10px; fill: #57606a }
   .title { font-size: 14px; font-weight: 600 }
-  .one { stroke: #57606a; stroke-dasharray: 3 3 }
+  .one { stroke: #57606a; stroke-dasharray: 2 4; opacity: 0.6 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .small { fill: #9da7b3 } .one { stroke: #9da7b3 }
   }
@@ -24,7 +26,7 @@ def ratio_chart(title, rows, limit=5.0):
 
     Bars longer than `limit` are cut, with the figure beside them.
     """
-    scale = (WIDTH - LEFT - 150) / limit
+    scale = (WIDTH - LEFT - RIGHT) / limit
     parts, y = [], TOP
     for label, bars in rows:
         height = len(bars) * (BAR + GAP)

@@ -18,7 +18,8 @@ CREATE, REPLACE = os.XATTR_CREATE, os.XATTR_REPLACE
 def test_attributes_are_kept_byte_for_byte(fs, kind):
     path = fs.make(kind)
     values = {"user.empty": b"", "user.one": b"1", "user.binary": bytes(range(256)),
-              "user.long": b"v" * 1000, "user.weird name/with=signs": b"x", "user." + "n" * 100: b"y",
+              "user.long": b"v" * 1000, "user.weird name/with=signs": b"x",
+              "user." + "n" * 100: b"y",
               "trusted.secret": b"t", "user.grüße": b"utf"}
     for name, value in values.items():
         os.setxattr(path, name, value)

@@ -13,7 +13,7 @@ import pytest
 
 from .calls import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, linkat, sync_file_range
 from .place import mode, read, with_fd, write
-from .users import ALICE, Task, in_child, raises, run_as
+from .users import ALICE, BOB, Task, in_child, raises, refused, run_as
 
 SIZES = (0, 1, 100, 3903, 3904, 3905, 4095, 4096, 4097, 8192, 131071, 131072, 131073, 400_000)
 
@@ -232,6 +232,25 @@ def test_o_trunc_empties_under_open_handles(fs):
     assert read(path) == b"\0\0\0\0\0new"
 
 
+def test_o_trunc_needs_write_permission(fs):
+    path = fs.file(data=b"abc", mode=0o444, owner=ALICE)
+    refused(ALICE, errno.EACCES, os.open, path, os.O_RDONLY | os.O_TRUNC)
+    os.chmod(path, 0o644)
+    refused(BOB, errno.EACCES, os.open, path, os.O_RDONLY | os.O_TRUNC)
+    assert read(path) == b"abc"
+    run_as(ALICE, lambda: os.close(os.open(path, os.O_RDONLY | os.O_TRUNC)))
+    assert read(path) == b""
+
+
+def test_opening_with_o_creat_leaves_an_existing_file_as_it_is(fs):
+    path = fs.file(data=b"abc", mode=0o640, owner=ALICE)
+    before = os.stat(path)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o777))
+    after = os.stat(path)
+    assert (after.st_mode, after.st_uid, after.st_ctime_ns, after.st_size) == (
+        before.st_mode, before.st_uid, before.st_ctime_ns, before.st_size)
+
+
 @pytest.mark.smoke
 def test_o_excl_has_one_winner(fs):
     path = fs / "lock"
@@ -306,17 +325,23 @@ def test_o_path_gives_no_access_but_a_handle(fs):
         os.close(number)
 
 
-@pytest.mark.parametrize("kind,flags,code", (
+CREATE_NEW = os.O_CREAT | os.O_EXCL
+WRONG_OPENS = (
     ("dir", os.O_WRONLY, errno.EISDIR), ("dir", os.O_RDWR, errno.EISDIR),
-    ("dir", os.O_RDONLY | os.O_CREAT, errno.EISDIR), ("dir", os.O_RDONLY | os.O_TRUNC, errno.EISDIR),
+    ("dir", os.O_RDONLY | os.O_CREAT, errno.EISDIR),
+    ("dir", os.O_RDONLY | os.O_TRUNC, errno.EISDIR), ("dir", CREATE_NEW, errno.EEXIST),
     ("regular", os.O_RDONLY | os.O_DIRECTORY, errno.ENOTDIR),
-    ("regular", os.O_CREAT | os.O_EXCL, errno.EEXIST), ("dir", os.O_CREAT | os.O_EXCL, errno.EEXIST),
-    ("symlink", os.O_CREAT | os.O_EXCL, errno.EEXIST), ("symlink", os.O_NOFOLLOW, errno.ELOOP),
-    ("fifo", os.O_WRONLY | os.O_NONBLOCK, errno.ENXIO), ("socket", os.O_RDONLY, errno.ENXIO),
-    ("socket", os.O_RDWR, errno.ENXIO), ("fifo", os.O_CREAT | os.O_EXCL, errno.EEXIST),
-    ("socket", os.O_CREAT | os.O_EXCL, errno.EEXIST), ("block", os.O_CREAT | os.O_EXCL, errno.EEXIST),
-    ("symlink", os.O_RDONLY, errno.ENOENT), ("symlink", os.O_DIRECTORY | os.O_NOFOLLOW, errno.ENOTDIR),
-))
+    ("regular", CREATE_NEW, errno.EEXIST), ("block", CREATE_NEW, errno.EEXIST),
+    ("symlink", CREATE_NEW, errno.EEXIST), ("symlink", os.O_NOFOLLOW, errno.ELOOP),
+    ("symlink", os.O_RDONLY, errno.ENOENT),
+    ("symlink", os.O_DIRECTORY | os.O_NOFOLLOW, errno.ENOTDIR),
+    ("fifo", os.O_WRONLY | os.O_NONBLOCK, errno.ENXIO), ("fifo", CREATE_NEW, errno.EEXIST),
+    ("socket", os.O_RDONLY, errno.ENXIO), ("socket", os.O_RDWR, errno.ENXIO),
+    ("socket", CREATE_NEW, errno.EEXIST),
+)
+
+
+@pytest.mark.parametrize("kind,flags,code", WRONG_OPENS)
 def test_open_says_what_is_wrong(fs, kind, flags, code):
     path = fs.make(kind, mode=0o755)
     with raises(code):

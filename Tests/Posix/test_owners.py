@@ -237,7 +237,7 @@ def ways_to_take(kind):
     return takers
 
 
-STICKY_CASES = [(kind, how) for kind in FILE_TYPES for how in ("remove", "rename from", "rename over")]
+STICKY_CASES = list(itertools.product(FILE_TYPES, ("remove", "rename from", "rename over")))
 
 
 @pytest.mark.parametrize("kind,how", STICKY_CASES)

@@ -29,13 +29,14 @@ def needs(program):
 def run(*command, cwd=None, timeout=1500, **options):
     done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, text=True, timeout=timeout,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
-    assert done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-3000:]}"
+    assert done.returncode == 0, (
+        f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-3000:]}")
     return done.stdout
 
 
 def filesystem_stressors():
-    listing = subprocess.run(["stress-ng", "--class", "filesystem?"], capture_output=True, text=True,
-                             check=False)
+    listing = subprocess.run(["stress-ng", "--class", "filesystem?"], capture_output=True,
+                             text=True, check=False)
     words = (listing.stdout + listing.stderr).split("class 'filesystem' stressors:")[-1].split()
     return sorted(set(words) - NOT_A_DIRECTORY_MATTER)
 

@@ -182,7 +182,8 @@ def test_a_file_of_holes_has_no_data(fs):
                                            (290_000, 50_000), (0, 1_000_000), (131_072, 131_072)))
 @pytest.mark.parametrize("how", ("punch", "zero", "zero keep"))
 def test_punched_and_zeroed_ranges_read_as_zeros(fs, how, offset, length):
-    bits = {"punch": PUNCH_HOLE | KEEP_SIZE, "zero": ZERO_RANGE, "zero keep": ZERO_RANGE | KEEP_SIZE}
+    bits = {"punch": PUNCH_HOLE | KEEP_SIZE, "zero": ZERO_RANGE,
+            "zero keep": ZERO_RANGE | KEEP_SIZE}
     model = bytearray(content(300_000))
     path = fs.file(data=model)
     fd = os.open(path, os.O_RDWR)
