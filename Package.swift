@@ -11,14 +11,12 @@ let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
-let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 
 let package = Package(
   name: "scrim",
   products: [.executable(name: "scrim", targets: ["scrim"])],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
-    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
   ],
@@ -31,14 +29,14 @@ let package = Package(
       name: "Primitives", dependencies: ["CCrypto", "CZstd", "CLinux", system],
       swiftSettings: strict),
     .target(
-      name: "Container", dependencies: ["Primitives", system, collections], swiftSettings: strict),
+      name: "Container", dependencies: ["Primitives", system], swiftSettings: strict),
     .target(
-      name: "Vault", dependencies: ["Container", "Primitives", system, logging, collections],
+      name: "Vault", dependencies: ["Container", "Primitives", system, logging],
       swiftSettings: strict),
     .target(
       name: "Mount",
       dependencies: [
-        "Vault", "Container", "Primitives", "CFuse", "CLinux", system, logging, collections,
+        "Vault", "Container", "Primitives", "CFuse", "CLinux", system, logging,
       ],
       swiftSettings: strict),
     .executableTarget(
