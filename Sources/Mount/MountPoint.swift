@@ -42,7 +42,8 @@ public enum MountError: Error, Equatable, CustomStringConvertible {
       "a dead mount covers \(path): its process is gone (run fusermount3 -u \(path))"
     case .noFuseDevice:
       "there is no /dev/fuse: the fuse module is not loaded, or this container was not given the device"
-    case .fuseDeviceRefused(let error): "/dev/fuse cannot be opened: \(error)"
+    case .fuseDeviceRefused(let error):
+      "/dev/fuse cannot be opened: \(error) (its mode decides for users, the container's device list for root)"
     case .noFusermount:
       "fusermount3 is not installed, and only root can mount without it (install the fuse3 package)"
     case .allowOtherForbidden:
@@ -106,14 +107,12 @@ enum MountPoint {
       close(device)
       return
     }
+    // Also for a user: libfuse opens the device itself before it thinks of fusermount3.
     let error = errno
-    switch error {
-    case ENOENT, ENODEV, ENXIO: throw .noFuseDevice
-    case EACCES, EPERM:
-      // A user may still mount: fusermount3 is set-uid and opens the device itself.
-      if geteuid() == 0 { throw .fuseDeviceRefused(Errno(rawValue: error)) }
-    default: throw .fuseDeviceRefused(Errno(rawValue: error))
+    guard [ENOENT, ENODEV, ENXIO].contains(error) else {
+      throw .fuseDeviceRefused(Errno(rawValue: error))
     }
+    throw .noFuseDevice
   }
 
   private static func hasFusermount() -> Bool {

@@ -27,7 +27,7 @@ for word in words.dropFirst(3) {
 let server = Server(backing: words[2])
 var options = SessionOptions(source: words[2])
 options.subtype = settings["subtype"] ?? "scrimtest"
-options.allowOther = true
+options.allowOther = settings["allow_other"] != "off"
 options.ioUring = IOUringMode(rawValue: settings["io_uring"] ?? "auto") ?? .auto
 options.passthrough = settings["passthrough"] != "off"
 options.passthroughProbe = server.probe
