@@ -1,0 +1,568 @@
+"""A hostile backing folder: each change of docs/threat-model.md is made, and what is said there is what happens.
+
+One vault is written once; every case gets its own copy, changes it while nothing is mounted, mounts it and looks. "Detected"
+means EIO and a log line with the reason, while the rest of the vault is still served.
+"""
+
+import errno
+import os
+import random
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import harness
+import pytest
+
+PAGE = 4096
+REFUSALS = (harness.WRONG_SECRET, harness.NOT_A_VAULT, harness.DAMAGED, harness.UNSUPPORTED)
+RANDOM = random.Random(20_261_121)
+MEDIUM = RANDOM.randbytes(40 * PAGE + 100)  # references in the header
+LARGE = RANDOM.randbytes(500 * PAGE)  # needs nodes
+SMALL = b"a small secret\n"
+
+FILES = {
+    "small": SMALL,
+    "other": b"another small secret\n",
+    "medium": MEDIUM,
+    "twin": bytes(reversed(MEDIUM)),
+    "large": LARGE,
+    "dir/inner": b"inner\n",
+    "dir/second": b"second\n",
+    "dir2/inner": b"inner of the other\n",
+    "plain/open": b"this is plaintext\n",
+}
+
+
+class Scene(harness.Vault):
+    """A closed vault with known files, and where each is in the backing folder."""
+
+    older: "Scene"
+
+    @classmethod
+    def made_in(cls, folder: Path) -> "Scene":
+        scene = cls(folder)
+        with scene.mount() as mount:
+            write_tree(mount.point)
+            scene.places = places_of(mount.point, scene.path)
+        return scene
+
+    def copy_to(self, folder: Path) -> "Scene":
+        """The same vault once more, attributes and times included."""
+        copy = Scene.__new__(Scene)
+        copy.__dict__.update(self.__dict__, folder=folder, path=folder / "vault", mounts=[])
+        copy.tree = copy.path / "tree"
+        folder.mkdir(exist_ok=True)
+        subprocess.run(["cp", "-a", self.path, copy.path], check=True)
+        return copy
+
+    def backing(self, name: str) -> Path:
+        return self.path / self.places[name]
+
+
+def write_tree(mount: Path) -> None:
+    for folder in ("dir", "dir2", "empty"):
+        (mount / folder).mkdir()
+    (mount / "plain").mkdir()
+    os.setxattr(mount / "plain", "user.scrim.policy", b"plain")
+    for name, content in FILES.items():
+        (mount / name).write_bytes(content)
+    (mount / "link").symlink_to("target of the link")
+    (mount / "link2").symlink_to("target of the second link")
+    os.setxattr(mount / "small", "user.note", b"sealed note")
+    os.setxattr(mount / "other", "user.note", b"other note")
+
+
+def places_of(mount: Path, vault: Path) -> dict[str, str]:
+    """Backing paths by inode number: a mount shows the numbers of the backing folder."""
+    by_inode = {}
+    for root, folders, files in os.walk(vault / "tree"):
+        for entry in folders + files:
+            path = os.path.join(root, entry)
+            by_inode[os.lstat(path).st_ino] = os.path.relpath(path, vault)
+    names = [*FILES, "dir", "dir2", "empty", "plain", "link", "link2"]
+    return {name: by_inode[os.lstat(mount / name).st_ino] for name in names}
+
+
+@pytest.fixture(scope="module")
+def module_workspace():
+    made = harness.Workspace("/dev/shm")
+    yield made
+    made.close()
+
+
+def folder_in(workspace: harness.Workspace, name: str) -> Path:
+    folder = workspace.path / name
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def original(module_workspace):
+    scene = Scene.made_in(folder_in(module_workspace, "original"))
+    # An older state of it, for the cases that put parts back.
+    scene.older = scene.copy_to(folder_in(module_workspace, "older"))
+    with scene.mount() as mount:
+        with open(mount / "medium", "r+b") as file:
+            file.seek(5 * PAGE)
+            file.write(b"\x55" * PAGE)
+            os.fsync(file.fileno())
+        (mount / "small").write_bytes(b"changed later\n")
+    return scene
+
+
+@pytest.fixture(scope="module")
+def foreign(module_workspace):
+    return Scene.made_in(folder_in(module_workspace, "foreign"))
+
+
+@pytest.fixture
+def scene(original, workspace):
+    return copy_in(workspace, original, "scene")
+
+
+def copy_in(workspace: harness.Workspace, scene: Scene, name: str) -> Scene:
+    copy = scene.copy_to(workspace.path / name)
+    workspace.vaults.append(copy)
+    return copy
+
+
+def pages_of(path: Path) -> int:
+    return path.stat().st_size // PAGE
+
+
+def get_page(path: Path, index: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(index * PAGE)
+        return file.read(PAGE)
+
+
+def put_page(path: Path, index: int, page: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.seek(index * PAGE)
+        file.write(page)
+
+
+def flip(path: Path, offset: int, mask: int = 0x10) -> None:
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ mask]))
+
+
+def commit_number(page: bytes) -> int:
+    return int.from_bytes(page[32:40], "little") if page[:8] == b"SCRIMCTR" else 0
+
+
+def newest_slot(path: Path) -> int:
+    return max((0, 1), key=lambda slot: commit_number(get_page(path, slot)))
+
+
+def read_error(path: Path) -> str | None:
+    """What reading it gives: None if it works, else the name of the errno."""
+    try:
+        path.read_bytes()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return None
+
+
+def check(scene: Scene, *damaged: str, whole: tuple[str, ...] = ("other", "dir2/inner")) -> str:
+    """Mounts, expects EIO for `damaged` and right content for `whole`; returns the log."""
+    with scene.mount() as mount:
+        for name in damaged:
+            path = mount / name
+            if name in ("link", "link2"):
+                with pytest.raises(OSError) as failure:
+                    os.readlink(path)
+                assert failure.value.errno == errno.EIO
+            elif name in ("dir", "dir2", "empty"):
+                with pytest.raises(OSError) as failure:
+                    os.listdir(path)
+                assert failure.value.errno == errno.EIO
+            else:
+                assert read_error(path) == "EIO", name
+        for name in whole:
+            if name not in damaged:
+                assert (mount / name).read_bytes() == FILES[name], name
+        log = mount.log_text()
+    for name in damaged:
+        assert os.path.basename(name) in log, f"the log does not name {name}:\n{log}"
+    assert "secret" not in log
+    return log
+
+
+def swap(one: Path, two: Path) -> None:
+    aside = one.with_name(".scrim-aside")
+    one.rename(aside)
+    two.rename(one)
+    aside.rename(two)
+
+
+# Containers
+
+
+def test_header_bit(scene, workspace):
+    for offset in (0, 9, 12, 20, 33, 50, 70, 100, 2000, 4095):
+        copy = copy_in(workspace, scene, f"bit{offset}")
+        path = copy.backing("medium")
+        flip(path, newest_slot(path) * PAGE + offset)
+        check(copy, "medium")
+
+
+def test_block_bit(scene):
+    path = scene.backing("twin")
+    flip(path, 20 * PAGE + 17)
+    check(scene, "twin")
+
+
+def test_node_bit(scene):
+    # Every page of the large file but its header: blocks and nodes alike.
+    path = scene.backing("large")
+    for page in range(2, pages_of(path)):
+        if page % 50 == 0 or page >= pages_of(path) - 6:
+            flip(path, page * PAGE + 7)
+    check(scene, "large")
+
+
+def test_blocks_swapped(scene):
+    path = scene.backing("twin")
+    first, second = get_page(path, 10), get_page(path, 11)
+    put_page(path, 10, second)
+    put_page(path, 11, first)
+    check(scene, "twin")
+
+
+def test_block_foreign(scene):
+    put_page(scene.backing("twin"), 10, get_page(scene.backing("large"), 10))
+    check(scene, "twin")
+
+
+def test_block_old(scene):
+    # All pages but the header slots are those of the older state; what changed since is missed.
+    path, older = scene.backing("medium"), scene.older.backing("medium")
+    for page in range(2, pages_of(path)):
+        put_page(path, page, get_page(older, page).ljust(PAGE, b"\0"))
+    check(scene, "medium")
+
+
+def test_block_zeroed(scene):
+    put_page(scene.backing("twin"), 12, bytes(PAGE))
+    check(scene, "twin")
+
+
+def test_slot_zeroed(scene):
+    path = scene.backing("medium")
+    put_page(path, newest_slot(path), bytes(PAGE))
+    check(scene, "medium")
+
+
+def test_slot_old(scene):
+    path, older = scene.backing("medium"), scene.older.backing("medium")
+    put_page(path, newest_slot(path), get_page(older, newest_slot(older)))
+    check(scene, "medium")
+
+
+def test_truncated(scene, workspace):
+    for pages in (1, 2, 3, 20, 41):
+        copy = copy_in(workspace, scene, f"cut{pages}")
+        os.truncate(copy.backing("twin"), pages * PAGE)
+        check(copy, "twin")
+
+
+def test_truncated_inside_a_page(scene):
+    os.truncate(scene.backing("small"), PAGE - 1)
+    check(scene, "small")
+
+
+def test_emptied(scene):
+    os.truncate(scene.backing("small"), 0)
+    os.truncate(scene.backing("large"), 0)
+    check(scene, "small", "large")
+
+
+def test_garbage(scene):
+    scene.backing("medium").write_bytes(RANDOM.randbytes(10 * PAGE))
+    scene.backing("small").write_bytes(b"not a container")
+    check(scene, "medium", "small")
+
+
+# Names and places
+
+
+def test_files_swapped(scene):
+    swap(scene.backing("medium"), scene.backing("twin"))
+    check(scene, "medium", "twin")
+
+
+def test_file_other_name(scene):
+    shutil.copy2(scene.backing("medium"), scene.backing("small"))
+    check(scene, "small", whole=("other", "twin"))
+
+
+def test_file_renamed(scene):
+    scene.backing("medium").rename(scene.backing("twin"))
+    check(scene, "twin")
+
+
+def test_file_moved(scene):
+    source = scene.backing("dir/inner")
+    target = scene.backing("dir2/inner")
+    source.replace(target)
+    check(scene, "dir2/inner", whole=("other", "dir/second"))
+
+
+def test_file_moved_under_its_own_name(scene):
+    # In the other directory the name does not even decode.
+    source = scene.backing("dir/second")
+    source.rename(scene.backing("dir2") / source.name)
+    with scene.mount() as mount:
+        assert os.listdir(mount / "dir2") == ["inner"]
+        with pytest.raises(FileNotFoundError):
+            (mount / "dir2/second").read_bytes()
+
+
+def test_file_foreign(scene, foreign):
+    shutil.copy2(foreign.backing("medium"), scene.backing("medium"))
+    check(scene, "medium")
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "device"])
+def test_kind_turned(scene, kind):
+    path = scene.backing("small")
+    path.unlink()
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    with scene.mount() as mount:
+        with pytest.raises(OSError) as failure:
+            descriptor = os.open(mount / "small", os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                os.listdir(descriptor) if kind == "directory" else os.read(descriptor, 1)
+            finally:
+                os.close(descriptor)
+        assert failure.value.errno == errno.EIO
+        assert (mount / "other").read_bytes() == FILES["other"]
+
+
+def test_links_swapped(scene):
+    swap(scene.backing("link"), scene.backing("link2"))
+    check(scene, "link", "link2")
+
+
+def test_link_planted(scene):
+    path = scene.backing("link")
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    check(scene, "link")
+
+
+def test_directory_renamed(scene):
+    path = scene.backing("empty")
+    path.rmdir() if not os.listdir(path) else shutil.rmtree(path)
+    scene.backing("dir").rename(path)
+    check(scene, "empty", whole=("other", "dir2/inner"))
+
+
+def test_directory_moved(scene):
+    inner = scene.backing("dir2")
+    inner.rename(scene.backing("dir") / inner.name)
+    with scene.mount() as mount:
+        assert sorted(os.listdir(mount / "dir")) == ["inner", "second"]
+        assert not (mount / "dir2").exists()
+        assert (mount / "other").read_bytes() == FILES["other"]
+
+
+def test_directories_swapped(scene):
+    swap(scene.backing("dir"), scene.backing("dir2"))
+    check(scene, "dir", "dir2", whole=("other", "twin"))
+
+
+def drop_record(folder: Path) -> bytes:
+    """Removes a directory's record in both its places."""
+    record = (folder / ".scrim-dir").read_bytes()
+    (folder / ".scrim-dir").unlink()
+    if "user.scrim.dir" in os.listxattr(folder):
+        os.removexattr(folder, "user.scrim.dir")
+    return record
+
+
+def plant_record(folder: Path, record: bytes) -> None:
+    drop_record(folder)
+    (folder / ".scrim-dir").write_bytes(record)
+    os.setxattr(folder, "user.scrim.dir", record)
+
+
+def test_record_removed(scene):
+    drop_record(scene.backing("dir"))
+    check(scene, "dir")
+
+
+def test_record_removed_in_one_place(scene):
+    """The file alone, or the attribute alone, is enough: tools lose one or the other."""
+    (scene.backing("dir") / ".scrim-dir").unlink()
+    os.removexattr(scene.backing("dir2"), "user.scrim.dir")
+    check(scene, whole=("dir/inner", "dir2/inner", "other"))
+
+
+def test_record_bit(scene, workspace):
+    for offset in (0, 8, 21, 40, 60):
+        copy = copy_in(workspace, scene, f"record{offset}")
+        folder = copy.backing("dir")
+        record = bytearray((folder / ".scrim-dir").read_bytes())
+        record[offset] ^= 1
+        plant_record(folder, bytes(record))
+        check(copy, "dir")
+
+
+def test_record_copied(scene):
+    plant_record(scene.backing("dir"), (scene.backing("dir2") / ".scrim-dir").read_bytes())
+    check(scene, "dir")
+
+
+def test_record_foreign(scene, foreign):
+    plant_record(scene.backing("dir"), (foreign.backing("dir") / ".scrim-dir").read_bytes())
+    check(scene, "dir")
+
+
+def test_mark_planted(scene):
+    """The record of a directory marked plain must not make another one plain."""
+    plant_record(scene.backing("dir"), (scene.backing("plain") / ".scrim-dir").read_bytes())
+    check(scene, "dir")
+
+
+def test_raw_planted(scene):
+    folder = scene.backing("dir")
+    (folder / "raw").write_bytes(b"planted")
+    target = scene.backing("small")
+    target.write_bytes(b"planted")
+    planted = scene.backing("dir/inner")
+    (folder / (planted.name + ".p")).write_bytes(b"planted")
+    with scene.mount() as mount:
+        assert sorted(os.listdir(mount / "dir")) == ["inner", "second"]
+        assert read_error(mount / "small") == "EIO"
+        assert (mount / "dir/inner").read_bytes() == FILES["dir/inner"]
+
+
+def test_name_altered(scene):
+    path = scene.backing("dir/second")
+    altered = ("A" if path.name[0] != "A" else "B") + path.name[1:]
+    path.rename(path.with_name(altered))
+    with scene.mount() as mount:
+        assert os.listdir(mount / "dir") == ["inner"]
+        assert (mount / "dir/inner").read_bytes() == FILES["dir/inner"]
+
+
+# Attributes and hints
+
+
+def sealed_attribute(path: Path) -> str:
+    (name,) = [name for name in os.listxattr(path) if name.startswith("user.scrim.x.")]
+    return name
+
+
+def test_attribute_changed(scene):
+    path = scene.backing("other")
+    name = sealed_attribute(path)
+    value = bytearray(os.getxattr(path, name))
+    value[-1] ^= 1
+    os.setxattr(path, name, bytes(value))
+    with scene.mount() as mount:
+        with pytest.raises(OSError) as failure:
+            os.getxattr(mount / "other", "user.note")
+        assert failure.value.errno == errno.EIO
+        assert (mount / "other").read_bytes() == FILES["other"]
+
+
+def test_attribute_moved(scene):
+    source, target = scene.backing("small"), scene.backing("other")
+    name = sealed_attribute(source)
+    os.setxattr(target, name, os.getxattr(source, name))
+    with scene.mount() as mount:
+        with pytest.raises(OSError) as failure:
+            os.getxattr(mount / "other", "user.note")
+        assert failure.value.errno == errno.EIO
+        assert os.getxattr(mount / "small", "user.note") == b"sealed note"
+
+
+def test_hint_changed(scene):
+    os.setxattr(scene.backing("twin"), "user.scrim.hint", b"\x07" * 52)
+    os.removexattr(scene.backing("large"), "user.scrim.hint")
+    with scene.mount() as mount:
+        assert (mount / "twin").stat().st_size == len(MEDIUM)
+        assert (mount / "large").stat().st_size == len(LARGE)
+        assert (mount / "twin").read_bytes() == FILES["twin"]
+
+
+# The vault's own files
+
+
+def test_vault_header_bit(scene, workspace):
+    length = (scene.path / "scrim.vault").stat().st_size
+    for offset in (0, 8, 10, 13, 28, 40, 60, 80, 100, length - 1):
+        copy = copy_in(workspace, scene, f"header{offset}")
+        flip(copy.path / "scrim.vault", offset)
+        result = copy.ls(check=False)
+        assert result.returncode in REFUSALS, (offset, result)
+
+
+def test_session_bit(scene):
+    path = scene.path / "scrim.session"
+    flip(path, 50)
+    flip(path, PAGE + 50)
+    point = scene.folder / "mnt"
+    point.mkdir()
+    text = harness.fails(
+        harness.DAMAGED, "mount", scene.path, point, "--passphrase-file", scene.passphrase_file
+    )
+    assert "scrim.session" in text
+
+
+def test_session_removed(scene):
+    (scene.path / "scrim.session").unlink()
+    point = scene.folder / "mnt"
+    point.mkdir()
+    text = harness.fails(
+        harness.DAMAGED, "mount", scene.path, point, "--passphrase-file", scene.passphrase_file
+    )
+    assert "scrim.session" in text
+
+
+# What is said not to be detected
+
+
+def test_whole_file_rollback(scene):
+    path = scene.backing("small")
+    path.unlink()
+    subprocess.run(["cp", "-a", scene.older.backing("small"), path], check=True)
+    with scene.mount() as mount:
+        assert (mount / "small").read_bytes() == SMALL
+
+
+def test_deleted(scene):
+    scene.backing("small").unlink()
+    with scene.mount() as mount:
+        assert not (mount / "small").exists()
+        assert (mount / "other").read_bytes() == FILES["other"]
+
+
+def test_plain_changed(scene):
+    scene.backing("plain/open").write_bytes(b"changed from outside\n")
+    with scene.mount() as mount:
+        assert (mount / "plain/open").read_bytes() == b"changed from outside\n"
+
+
+def test_the_page_names_these_tests():
+    """docs/threat-model.md and this file list the same cases."""
+    page = (Path(__file__).parents[2] / "docs/threat-model.md").read_text()
+    named = set(re.findall(r"`([a-z_]+)`", "".join(row for row in page.splitlines() if row.startswith("| "))))
+    missing = {name for name in named if f"test_{name}" not in globals()} - {"plain", "tree"}
+    assert not missing
