@@ -1,0 +1,1 @@
+"""Writes the vectors: everything from fixed seeds, with the second implementation's encoders."""
