@@ -1,6 +1,7 @@
 """Runs the lines on every contender, round after round, and writes the report.
 
-Environment: QUICK=1; ROUNDS; PLACES, CONTENDERS, LINES (comma lists; lines by name or section).
+Environment: QUICK=1; ROUNDS; PLACES, CONTENDERS, LINES (comma lists; lines by name, section, "space" or
+"scale"); OUT, a folder to write to instead of docs; DRY=1 prints the JSON and writes nothing.
 """
 
 import itertools
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 import report
+import scale
 from contenders import REPOSITORY, Skip, call, everyone
 from lines import FULL, QUICK, every_group
 
@@ -241,6 +243,11 @@ def run_place(results, name, contenders, groups, rounds, quick):
                     runner.run_group(contender, group, lines)
         if not only or "space" in only:
             measure_space(results, place, present)
+        if name == "tmpfs" and (not only or "scale" in only):
+            print(f"{name}: scale", flush=True)
+            results.scale = scale.measure(
+                runner, present, quick, drop_caches,
+                lambda who, what, why: results.skip(name, who, what, why))
     finally:
         for contender in present:
             contender.teardown()

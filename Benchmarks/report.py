@@ -1,14 +1,16 @@
 """Turns results into docs/performance.md, its charts, and docs/performance.json."""
 
 import json
+import os
 import shlex
 import statistics
+from pathlib import Path
 
-from charts import ratio_chart
+from charts import curve_chart, ratio_chart
 from contenders import PEERS, REPOSITORY, SCRIMS
 from lines import GOALS
 
-DOCS = REPOSITORY / "docs"
+DOCS = Path(os.environ.get("OUT", REPOSITORY / "docs"))
 TEMPLATE = REPOSITORY / "Benchmarks/performance.md.template"
 IN_CHARTS = ("bare", *SCRIMS, *PEERS)
 
@@ -33,6 +35,7 @@ class Results:
         self.data = data or {}
         self.skipped = []
         self.space = {}
+        self.scale = {}
 
     def add(self, place, line, contender, value):
         places = self.data.setdefault(place, {})
@@ -73,7 +76,7 @@ class Results:
                         "higherIsBetter": line.higher_is_better}
                  for name, line in self.lines.items()}
         return {"machine": self.machine, "lines": lines, "results": self.data,
-                "space": self.space, "skipped": self.skipped}
+                "space": self.space, "scale": self.scale, "skipped": self.skipped}
 
 
 def table(header, rows):
@@ -155,6 +158,45 @@ def space_table(results):
     return table(["the text tree takes", "MiB"], rows)
 
 
+def size_name(size):
+    return f"{size >> 30} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"
+
+
+SCALES = (
+    ("files", "create", "Creating a file among n files", "µs", "{:,}".format),
+    ("files", "stat", "A cold stat among n files", "µs", "{:,}".format),
+    ("files", "bytes an inode", "Memory of the server for a cached inode", "bytes", "{:,}".format),
+    ("sizes", "open", "Opening a cold file of n and reading from it", "µs", size_name),
+    ("sizes", "read", "A cold 4 KiB read in a file of n", "µs", size_name),
+)
+
+
+def scale_sections(results):
+    """Curves and tables of what depends on the number of files and on a file's size."""
+    if not any(results.scale.values()):
+        return "Not measured in this run."
+    parts = []
+    for number_of, (kind, figure, title, unit, label) in enumerate(SCALES):
+        curves = {}
+        for name, found in results.scale[kind].items():
+            points = [(label(key), figures[figure]) for key, figures in sorted(found.items())
+                      if figures.get(figure)]
+            if points:
+                curves[name] = points
+        if not curves:
+            continue
+        folder = DOCS / "performance"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"scale-{number_of}.svg"
+        path.write_text(curve_chart(title, unit, curves), encoding="utf-8")
+        steps = [text for text, _ in max(curves.values(), key=len)]
+        rows = [[name, *[number(dict(points)[step]) if step in dict(points) else "–"
+                         for step in steps]] for name, points in curves.items()]
+        parts.append(f"### {title}\n\n![{title}](performance/{path.name})\n\n"
+                     + table([unit, *steps], rows))
+    return "\n\n".join(parts)
+
+
 def place_sections(results):
     parts = []
     for place in results.data:
@@ -195,7 +237,7 @@ def skipped_text(results):
 def write(results, arguments):
     parts = {
         "machine": machine_text(results.machine), "goals": goal_table(results),
-        "space": space_table(results), "places": place_sections(results),
+        "space": space_table(results), "places": place_sections(results), "scale": scale_sections(results),
         "commands": commands(results), "skipped": skipped_text(results),
         "how": "make bench" + "".join(f" {shlex.quote(word)}" for word in arguments),
     }

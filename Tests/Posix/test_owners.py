@@ -124,6 +124,16 @@ def test_umask_takes_bits_away(fs, how):
         remove(path)
 
 
+@pytest.mark.parametrize("how", MAKERS)
+def test_set_id_bits_given_at_creation_are_kept(fs, how):
+    folder = fs.mkdir(mode=0o777)
+    for user in (User(0, 0), ALICE):
+        run_as(user, MAKERS[how], folder + "/new", 0o6755, umask=0)
+        # mkdir(2) takes no set-ID bits.
+        assert mode(folder + "/new") == (0o755 if how == "mkdir" else 0o6755)
+        remove(folder + "/new")
+
+
 def test_a_new_symlink_belongs_to_its_maker(fs):
     folder = fs.mkdir(mode=0o777)
     run_as(BOB, os.symlink, "x", folder + "/link", umask=0o077)
