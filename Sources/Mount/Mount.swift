@@ -1,1 +1,109 @@
-// Placeholder until the layer's first file lands.
+public import Logging
+public import Vault
+import CFuse
+import Glibc
+import Primitives
+import Synchronization
+import SystemPackage
+
+/// Mounting a vault.
+public enum Mount {
+  /// Mounts `vault` and serves it until it is unmounted.
+  ///
+  /// When this returns, every file is committed and synced, and nothing uses the vault any more; closing it
+  /// is left to the caller, as opening it was.
+  ///
+  /// - Parameters:
+  ///   - vault: opened for reading and writing, unless `options` say read-only.
+  ///   - mountPoint: a directory.
+  ///   - options: how to mount.
+  ///   - logger: for everything this mount has to say.
+  ///   - onReady: called once, when the mount can be used, with what the user should know, a line each.
+  /// - Throws: `MountError` with nothing left mounted.
+  public static func run(
+    vault: Vault, mountPoint: String, options: SessionOptions, logger: Logger,
+    onReady: ([String]) -> Void
+  ) throws(MountError) {
+    Session.blockTerminationSignals()
+    // Modes are what the kernel says, with the caller's umask applied by us.
+    umask(0)
+    _ = try? Sys.raiseDescriptorLimit()
+    let isReadOnly = options.readOnly || vault.access == .readOnly
+    var options = options
+    options.readOnly = isReadOnly
+    let probe = openProbe(vault, isReadOnly: isReadOnly)
+    options.passthroughProbe = options.passthroughProbe ?? probe?.rawValue
+    let fileSystem = try makeFileSystem(vault, isReadOnly: isReadOnly, logger)
+    let maintenance = try startMaintenance(fileSystem)
+    defer {
+      fileSystem.maintenance.stop()
+      maintenance.join()
+      fileSystem.settleEverything()
+    }
+    let session = try Session(
+      mountPoint: mountPoint, options: options, operations: Operations.table(),
+      userdata: Unmanaged.passUnretained(fileSystem).toOpaque(), logger: logger)
+    fileSystem.registry.withLock { $0 = session.backing }
+    let end = try session.run { negotiated in
+      fileSystem.facts.withLock { facts in
+        facts = MountFacts(mountPoint: session.mountPoint, negotiated: negotiated)
+      }
+      onReady(notes(negotiated, options))
+    }
+    withExtendedLifetime(probe) {}
+    logger.info("\(session.mountPoint): \(describe(end))")
+  }
+
+  /// Passthrough is tried with the vault's header, which every vault has.
+  private static func openProbe(_ vault: Vault, isReadOnly: Bool) -> SharedFD? {
+    let path = [UInt8]("\(vault.path)/scrim.vault".utf8)
+    let flags: Primitives.OpenFlags = isReadOnly ? .readOnly : .readWrite
+    do {
+      return SharedFD(try Sys.openat(Sys.currentDirectory, path, flags))
+    } catch {
+      // Passthrough is then off, and the notes say why.
+      return nil
+    }
+  }
+
+  private static func makeFileSystem(
+    _ vault: Vault, isReadOnly: Bool, _ logger: Logger
+  ) throws(MountError) -> FileSystem {
+    // A reader is not alone: somebody may write the vault meanwhile.
+    let exclusive: Double = isReadOnly ? 1 : 120
+    let timeouts = Timeouts(exclusive: exclusive, shared: 1, negative: isReadOnly ? 0 : 5)
+    do {
+      return try FileSystem(vault: vault, timeouts: timeouts, isReadOnly: isReadOnly, log: logger)
+    } catch let error as Errno {
+      throw .io("reading the vault's root", error)
+    } catch {
+      throw .refused("the vault's root cannot be read: \(error)")
+    }
+  }
+
+  private static func startMaintenance(
+    _ fileSystem: FileSystem
+  ) throws(MountError) -> WorkerThread {
+    do {
+      return try WorkerThread(name: "scrim-sync") { fileSystem.maintain() }
+    } catch {
+      throw .io("starting a thread", error)
+    }
+  }
+
+  /// What the user should know about this mount, and nothing when all is as it should be.
+  private static func notes(_ negotiated: Negotiated, _ options: SessionOptions) -> [String] {
+    guard options.passthrough, case .unavailable(let reason) = negotiated.passthrough else {
+      return []
+    }
+    return ["plain files are served in user space, without kernel passthrough: \(reason)"]
+  }
+
+  private static func describe(_ end: SessionEnd) -> String {
+    switch end {
+    case .unmounted: "unmounted"
+    case .signalled(let signal): "unmounted after signal \(signal)"
+    case .stopped: "unmounted on request"
+    }
+  }
+}

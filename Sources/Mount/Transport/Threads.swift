@@ -1,3 +1,4 @@
+import CFuse
 import Glibc
 import Primitives
 import SystemPackage
@@ -46,9 +47,9 @@ final class WorkerThread: @unchecked Sendable {
 /// A value under a mutex that threads can wait on.
 final class Monitor<Value>: @unchecked Sendable {
   // `value` is touched with `mutex` held only.
-  private var value: Value
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+  fileprivate var value: Value
+  fileprivate let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  fileprivate let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
 
   init(_ value: Value) {
     self.value = value
@@ -88,6 +89,23 @@ final class Monitor<Value>: @unchecked Sendable {
     while true {
       if let result = body(value) { return result }
       pthread_cond_wait(condition, mutex)
+    }
+  }
+}
+
+extension Monitor {
+  /// Waits until `body` returns something, or about this long; nil when the time is over.
+  func wait<Result>(milliseconds: Int, _ body: (Value) -> Result?) -> Result? {
+    var deadline = timespec()
+    clock_gettime(CLOCK_REALTIME, &deadline)
+    let nanoseconds = deadline.tv_nsec + milliseconds % 1000 * 1_000_000
+    deadline.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
+    deadline.tv_nsec = nanoseconds % 1_000_000_000
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    while true {
+      if let result = body(value) { return result }
+      if pthread_cond_timedwait(condition, mutex, &deadline) == ETIMEDOUT { return body(value) }
     }
   }
 }

@@ -1,0 +1,173 @@
+import CFuse
+import Container
+import Glibc
+import Primitives
+import Synchronization
+import SystemPackage
+import Vault
+
+/// What SETATTR changes.
+struct AttributeChange {
+  var mode: UInt32?
+  var uid: UInt32?
+  var gid: UInt32?
+  var size: UInt64?
+  var access: TimeUpdate = .omit
+  var modification: TimeUpdate = .omit
+  /// Truncation by someone who may not keep suid and sgid.
+  var stripsPrivileges = false
+}
+
+/// Attributes and how long they hold.
+struct InodeAttributes {
+  var stat: stat
+  /// Seconds.
+  var timeout: Double
+}
+
+extension FileSystem {
+  func attributes(_ inode: Inode) throws -> InodeAttributes {
+    InodeAttributes(stat: Self.stat(try status(inode)), timeout: timeout(inode))
+  }
+
+  /// The plain attributes of an inode now.
+  func status(_ inode: Inode) throws -> FileStatus {
+    if let file = inode.file, let status = try liveStatus(file) { return status }
+    if case .directory = inode.mode {
+      let open = inode === table.root ? vault.root : directories.find(inode.nodeid)
+      if let open { return try Sys.fstatx(try open.descriptor().rawValue) }
+    }
+    let place = try locate(inode)
+    return try status(place.entry, in: place.directory)
+  }
+
+  /// The plain attributes of an entry that is not open.
+  func status(_ entry: VaultEntry, in directory: VaultDirectory) throws -> FileStatus {
+    var status = try directory.plainStatus(entry)
+    if case .container = entry.mode { Self.claimSpace(&status, 0) }
+    return status
+  }
+
+  /// The plain attributes of an open file; nil while it is being opened.
+  func liveStatus(_ file: OpenFile) throws -> FileStatus? {
+    try file.lock.withReadLock { () throws -> FileStatus? in
+      guard let descriptor = file.descriptor else { return nil }
+      guard let container = file.container else { return try Sys.fstatx(descriptor.rawValue) }
+      // The pending times are read first: if a commit ends in between, the backing file has them.
+      let times = file.times.withLock { $0 }
+      var status = try Sys.fstatx(descriptor.rawValue)
+      status.size = container.size
+      Self.claimSpace(&status, container.allocatedBytes)
+      if let time = times.modification { status.mtime = time }
+      if let time = times.change { status.ctime = max(status.ctime, time) }
+      return status
+    }
+  }
+
+  /// Programs that look for holes take a file with content and without blocks for one hole.
+  private static func claimSpace(_ status: inout FileStatus, _ allocated: UInt64) {
+    status.blocks = max(status.blocks, allocated / 512, status.size > 0 ? 8 : 0)
+  }
+
+  /// Seconds for which the kernel may keep the attributes of an inode.
+  func timeout(_ inode: Inode) -> Double {
+    switch inode.mode {
+    case .plain: timeouts.shared
+    case .directory:
+      inode.visibility.load(ordering: .relaxed) == .sealed ? timeouts.exclusive : timeouts.shared
+    case .container, .symbolicLink, .longLink, .special: timeouts.exclusive
+    }
+  }
+
+  static func stat(_ status: FileStatus) -> stat {
+    var result = Glibc.stat()
+    result.st_ino = ino_t(status.inode)
+    result.st_mode = status.mode
+    result.st_nlink = nlink_t(status.links)
+    result.st_uid = status.uid
+    result.st_gid = status.gid
+    result.st_rdev = dev_t(status.rdev)
+    result.st_size = off_t(truncatingIfNeeded: status.size)
+    result.st_blocks = blkcnt_t(truncatingIfNeeded: status.blocks)
+    result.st_blksize = blksize_t(status.blockSize)
+    result.st_atim = timespec(status.atime)
+    result.st_mtim = timespec(status.mtime)
+    result.st_ctim = timespec(status.ctime)
+    return result
+  }
+
+  // MARK: SETATTR
+
+  func setAttributes(_ nodeid: UInt64, _ change: AttributeChange) throws -> InodeAttributes {
+    try requireWritable()
+    let inode = try inode(nodeid)
+    if let size = change.size {
+      try truncate(inode, to: size, stripsPrivileges: change.stripsPrivileges)
+    }
+    if change.uid != nil || change.gid != nil || change.mode != nil {
+      try withNode(inode) { node in
+        // The owner first: changing it takes suid and sgid off, which `mode` may put back.
+        if change.uid != nil || change.gid != nil {
+          try Sys.fchownat(node, uid: change.uid, gid: change.gid)
+        }
+        if let mode = change.mode { try Sys.chmodPath(node, mode: mode & 0o7777) }
+      }
+    }
+    if change.access != .omit || change.modification != .omit { try setTimes(inode, change) }
+    return try attributes(inode)
+  }
+
+  /// Truncates through whatever is open, or opens the file for it.
+  func truncate(_ inode: Inode, to size: UInt64, stripsPrivileges: Bool) throws {
+    switch inode.mode {
+    case .plain, .container: break
+    case .directory: throw MountFailure.isADirectory
+    case .symbolicLink, .longLink, .special: throw MountFailure.invalid
+    }
+    try withFile(inode, writable: true) { file in
+      try truncate(inode, file, to: size)
+      if stripsPrivileges { try stripPrivileges(file) }
+    }
+  }
+
+  func truncate(_ inode: Inode, _ file: OpenFile, to size: UInt64) throws {
+    guard let limit = Int64(exactly: size) else { throw Errno.fileTooLarge }
+    try file.lock.withReadLock {
+      if let container = file.container {
+        try container.truncate(to: size)
+        changed(inode, file)
+      } else if let descriptor = file.descriptor {
+        try Sys.ftruncate(descriptor.rawValue, size: limit)
+      }
+    }
+  }
+
+  private func setTimes(_ inode: Inode, _ change: AttributeChange) throws {
+    if let file = inode.file, let container = file.sharedContainer() {
+      // Until the next commit the backing file's time is not the plain one; that commit must keep this.
+      let pending = file.times.withLock { $0.modification != nil } || container.isDirty
+      switch change.modification {
+      case .omit: break
+      case .now: if pending { file.setModification(Clock.coarse()) }
+      case .set(let time): if pending { file.setModification(time) }
+      }
+    }
+    try withNode(inode) { node in
+      try Sys.futimens(node, access: change.access, modification: change.modification)
+    }
+  }
+}
+
+extension timespec {
+  init(_ time: TimeSpec) {
+    self.init(tv_sec: Int(time.seconds), tv_nsec: Int(time.nanoseconds))
+  }
+}
+
+extension TimeSpec {
+  /// A time from the kernel; what no clock says becomes the nearest it does.
+  init(_ time: timespec) {
+    self.init(
+      seconds: Int64(time.tv_sec), nanoseconds: UInt32(clamping: min(time.tv_nsec, 999_999_999)))
+  }
+}

@@ -1,0 +1,136 @@
+import CFuse
+import Container
+import Glibc
+import Primitives
+import SystemPackage
+import Vault
+
+extension FileSystem {
+  /// Who owns what a caller makes: nobody is asked when this process could not give it away anyway.
+  private func owner(_ caller: Caller) -> Owner? {
+    guard geteuid() == 0 else { return nil }
+    return Owner(uid: caller.uid, gid: caller.gid)
+  }
+
+  /// MKDIR: a directory with its parent's policy.
+  func makeDirectory(
+    _ nodeid: UInt64, _ name: [UInt8], mode: UInt32, _ caller: Caller
+  ) throws -> Entry {
+    try requireWritable()
+    let parent = try inode(nodeid)
+    let directory = try directory(parent)
+    let made = try directory.makeDirectory(
+      name, mode: try masked(mode & 0o7777, caller, in: directory), owner: owner(caller))
+    let entry = try enter(made.entry, name, in: directory, parent)
+    if let inode = entry.inode { _ = keep(inode, made.directory) }
+    return entry
+  }
+
+  /// MKNOD: devices, FIFOs, sockets, and regular files, which are created and closed.
+  func makeNode(
+    _ nodeid: UInt64, _ name: [UInt8], mode: UInt32, device: UInt64, _ caller: Caller
+  ) throws -> Entry {
+    if mode & S_IFMT == S_IFREG || mode & S_IFMT == 0 {
+      let created = try create(nodeid, name, mode: mode, caller)
+      if let inode = created.entry.inode { release(inode, created.file) }
+      return created.entry
+    }
+    try requireWritable()
+    let parent = try inode(nodeid)
+    let directory = try directory(parent)
+    let entry = try directory.makeNode(
+      name, mode: try masked(mode, caller, in: directory), device: device, owner: owner(caller))
+    return try enter(entry, name, in: directory, parent)
+  }
+
+  /// SYMLINK.
+  func makeLink(
+    _ nodeid: UInt64, _ name: [UInt8], target: [UInt8], _ caller: Caller
+  ) throws -> Entry {
+    try requireWritable()
+    guard !target.isEmpty else { throw MountFailure.notFound }
+    guard target.count <= 4095 else { throw MountFailure.nameTooLong }
+    let parent = try inode(nodeid)
+    let directory = try directory(parent)
+    let entry = try directory.makeSymbolicLink(name, target: target, owner: owner(caller))
+    return try enter(entry, name, in: directory, parent)
+  }
+
+  /// Makes a regular file and opens it, with one user.
+  func create(
+    _ nodeid: UInt64, _ name: [UInt8], mode: UInt32, _ caller: Caller
+  ) throws -> (entry: Entry, file: OpenFile) {
+    try requireWritable()
+    let parent = try inode(nodeid)
+    let directory = try directory(parent)
+    let created = try directory.createFile(
+      name, mode: try masked(mode & 0o7777, caller, in: directory), owner: owner(caller))
+    let link = Inode.Link(parent: parent, name: name)
+    let inode = table.remember(
+      BackingIdentity(created.entry.status), mode: created.entry.mode, link: link)
+    let backing = created.container.map { OpenFile.Backing.container($0) }
+    let file = adopt(inode, backing ?? .plain(created.descriptor))
+    changed(inode, file)
+    let status = try liveStatus(file) ?? created.entry.status
+    let entry = Entry(
+      inode: inode,
+      parameters: parameters(inode, status, namesAreOurs: !directory.isNative))
+    return (entry, file)
+  }
+
+  /// CREATE: makes a file, or opens the one that is there already unless O_EXCL says not to.
+  func createAndOpen(
+    _ nodeid: UInt64, _ name: [UInt8], mode: UInt32, flags: Int32, _ caller: Caller,
+    stripsPrivileges: Bool
+  ) throws -> (entry: Entry, opened: Opened) {
+    do {
+      let (entry, file) = try create(nodeid, name, mode: mode, caller)
+      guard let inode = entry.inode else { throw MountFailure.stale }
+      return (entry, opened(inode, file))
+    } catch {
+      guard ErrnoMap.errno(error) == EEXIST, flags & O_EXCL == 0 else { throw error }
+    }
+    let entry = try lookup(nodeid, name)
+    guard let inode = entry.inode else { throw MountFailure.stale }
+    do {
+      let opened = try open(inode, flags: flags, stripsPrivileges: stripsPrivileges)
+      var current = entry
+      if flags & O_TRUNC != 0 { current.parameters.attr = try attributes(inode).stat }
+      return (current, opened)
+    } catch {
+      table.forget(inode.nodeid, count: 1)
+      throw error
+    }
+  }
+
+  /// The mode of a new object: the umask counts unless the directory has a default access list, which the
+  /// backing filesystem then applies instead.
+  private func masked(
+    _ mode: UInt32, _ caller: Caller, in directory: VaultDirectory
+  ) throws -> UInt32 {
+    guard caller.umask & 0o777 != 0 else { return mode }
+    let descriptor = try directory.descriptor()
+    let empty = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    let size = try? Sys.getxattrPath(descriptor.rawValue, Self.defaultList, into: empty)
+    return (size ?? 0) > 0 ? mode : mode & ~caller.umask
+  }
+
+  private static let defaultList = Array("system.posix_acl_default".utf8)
+
+  /// LINK: one more name for the same inode. A symbolic link with a sealed target is copied instead,
+  /// because the target carries the name it was made for.
+  func link(_ nodeid: UInt64, to newNodeid: UInt64, _ newName: [UInt8]) throws -> Entry {
+    try requireWritable()
+    let inode = try inode(nodeid)
+    let newParent = try self.inode(newNodeid)
+    let target = try directory(newParent)
+    switch inode.mode {
+    case .directory: throw Errno.notPermitted
+    case .plain, .container, .symbolicLink, .longLink, .special: break
+    }
+    try commitIfOpen(inode)
+    let place = try locate(inode)
+    let entry = try place.directory.link(place.entry, to: target, as: newName)
+    return try enter(entry, newName, in: target, newParent)
+  }
+}

@@ -1,0 +1,117 @@
+import Container
+import Glibc
+import Primitives
+import SystemPackage
+import Vault
+
+extension FileSystem {
+  /// UNLINK. What is open stays usable: it belongs to the inode, not to the name.
+  func unlink(_ nodeid: UInt64, _ name: [UInt8]) throws {
+    try requireWritable()
+    let parent = try inode(nodeid)
+    let directory = try directory(parent)
+    guard let entry = try directory.lookup(name) else { throw MountFailure.notFound }
+    guard entry.mode != .directory else { throw MountFailure.isADirectory }
+    let inode = table.find(BackingIdentity(entry.status))
+    try directory.removeFile(name)
+    forget(inode, entry, Inode.Link(parent: parent, name: name))
+  }
+
+  /// RMDIR.
+  func removeDirectory(_ nodeid: UInt64, _ name: [UInt8]) throws {
+    try requireWritable()
+    let parent = try inode(nodeid)
+    let directory = try directory(parent)
+    guard let entry = try directory.lookup(name) else { throw MountFailure.notFound }
+    guard entry.mode == .directory else { throw MountFailure.notADirectory }
+    let inode = table.find(BackingIdentity(entry.status))
+    try directory.removeDirectory(name)
+    forget(inode, entry, Inode.Link(parent: parent, name: name))
+  }
+
+  /// Notes that `entry`, as it was before, lost a name.
+  private func forget(_ inode: Inode?, _ entry: VaultEntry, _ link: Inode.Link) {
+    guard let inode else { return }
+    inode.remove(link)
+    guard entry.mode == .directory || entry.status.links <= 1 else { return }
+    // Its inode number may now come back as another object.
+    table.detach(inode)
+    closeIfUnused(inode)
+  }
+
+  /// RENAME and RENAME2. The kernel has checked permissions, loops and types.
+  func rename(
+    _ nodeid: UInt64, _ name: [UInt8], _ newNodeid: UInt64, _ newName: [UInt8],
+    flags: RenameFlags
+  ) throws {
+    try requireWritable()
+    guard flags.isSubset(of: [.noReplace, .exchange]) else { throw MountFailure.invalid }
+    let parent = try inode(nodeid)
+    let newParent = try inode(newNodeid)
+    let from = try directory(parent)
+    let to = try directory(newParent)
+    guard let source = try from.lookup(name) else { throw MountFailure.notFound }
+    let target = try to.lookup(newName)
+    if target == nil, flags.contains(.exchange) { throw MountFailure.notFound }
+    if target != nil, flags.contains(.noReplace) { throw MountFailure.exists }
+    let old = Inode.Link(parent: parent, name: name)
+    let new = Inode.Link(parent: newParent, name: newName)
+    if let target, BackingIdentity(target.status) == BackingIdentity(source.status) {
+      // Two names of one inode: rename(2) does nothing.
+      return
+    }
+    let moved = Moved(
+      source: source, sourceInode: table.find(BackingIdentity(source.status)), old: old,
+      target: target, targetInode: target.flatMap { table.find(BackingIdentity($0.status)) },
+      new: new, isExchange: flags.contains(.exchange))
+    for inode in [moved.sourceInode, moved.targetInode] { try inode.map(commitIfOpen) }
+    moved.announce()
+    do {
+      let result = try from.rename(name, to: to, newName, flags: flags)
+      finish(moved, result.moved, result.exchanged)
+    } catch {
+      moved.withdraw()
+      throw error
+    }
+  }
+
+  private struct Moved {
+    let source: VaultEntry
+    let sourceInode: Inode?
+    let old: Inode.Link
+    let target: VaultEntry?
+    let targetInode: Inode?
+    let new: Inode.Link
+    let isExchange: Bool
+
+    /// Both names lead to the inodes for a moment, so that whoever looks for them meanwhile finds them.
+    func announce() {
+      sourceInode?.add(new)
+      if isExchange { targetInode?.add(old) }
+    }
+
+    func withdraw() {
+      sourceInode?.remove(new)
+      if isExchange { targetInode?.remove(old) }
+    }
+  }
+
+  /// Notes where the inodes of a rename are now.
+  private func finish(_ moved: Moved, _ source: VaultEntry, _ exchanged: VaultEntry?) {
+    moved.sourceInode?.remove(moved.old)
+    detach(moved.sourceInode, ifRemadeAs: source)
+    if let exchanged {
+      moved.targetInode?.remove(moved.new)
+      detach(moved.targetInode, ifRemadeAs: exchanged)
+    } else if let target = moved.target {
+      forget(moved.targetInode, target, moved.new)
+    }
+  }
+
+  /// A sealed symbolic link is made anew by a rename: the nodeid the kernel has then is that of a name
+  /// only, and the next lookup gives another.
+  private func detach(_ inode: Inode?, ifRemadeAs entry: VaultEntry) {
+    guard let inode, inode.identity != BackingIdentity(entry.status) else { return }
+    table.detach(inode)
+  }
+}

@@ -1,0 +1,102 @@
+import CFuse
+import Container
+import Glibc
+import Vault
+
+/// Who asks.
+struct Caller {
+  let uid: UInt32
+  let gid: UInt32
+  let umask: UInt32
+
+  init(_ request: fuse_req_t) {
+    // SAFETY: libfuse keeps the context inside the request, which is alive until its reply.
+    let context = fuse_req_ctx(request).pointee
+    uid = context.uid
+    gid = context.gid
+    umask = context.umask
+  }
+}
+
+/// The common frame of every operation: find the file system, do it, answer.
+///
+/// Operations return what is to be answered and have dropped all locks by then. Nothing here is
+/// allocated: the closures do not escape.
+enum Dispatch {
+  /// The file system a request is for.
+  @inline(__always)
+  static func fileSystem(_ request: fuse_req_t) -> FileSystem? {
+    guard let userdata = fuse_req_userdata(request) else { return nil }
+    // SAFETY: `Mount.run` holds the file system until the session has ended.
+    return Unmanaged<FileSystem>.fromOpaque(userdata).takeUnretainedValue()
+  }
+
+  /// Runs an operation that answers by itself on success.
+  @inline(__always)
+  static func serve(
+    _ request: fuse_req_t?, _ nodeid: UInt64, name: UnsafePointer<CChar>? = nil,
+    _ body: (FileSystem, fuse_req_t) throws -> Void
+  ) {
+    guard let request, let fileSystem = fileSystem(request) else { return }
+    do {
+      try body(fileSystem, request)
+    } catch {
+      fail(fileSystem, request, nodeid, name, error)
+    }
+  }
+
+  /// Runs an operation whose success has nothing to tell.
+  @inline(__always)
+  static func perform(
+    _ request: fuse_req_t?, _ nodeid: UInt64, name: UnsafePointer<CChar>? = nil,
+    _ body: (FileSystem, fuse_req_t) throws -> Void
+  ) {
+    serve(request, nodeid, name: name) { fileSystem, request in
+      try body(fileSystem, request)
+      fuse_reply_err(request, 0)
+    }
+  }
+
+  @inline(never)
+  private static func fail(
+    _ fileSystem: FileSystem, _ request: fuse_req_t, _ nodeid: UInt64,
+    _ name: UnsafePointer<CChar>?, _ error: any Error
+  ) {
+    if ErrnoMap.isIntegrityFailure(error) {
+      let plainName = try? text(name)
+      fileSystem.report(error, fileSystem.table.inode(nodeid), name: plainName)
+    }
+    fuse_reply_err(request, ErrnoMap.errno(error))
+  }
+
+  /// A name from the kernel, which does not check its length.
+  static func name(_ pointer: UnsafePointer<CChar>?) throws -> [UInt8] {
+    guard let pointer else { throw MountFailure.invalid }
+    let length = strlen(pointer)
+    guard length > 0 else { throw MountFailure.notFound }
+    guard length <= 255 else { throw MountFailure.nameTooLong }
+    // SAFETY: the kernel ends names with a zero byte, and libfuse checked that it did.
+    return pointer.withMemoryRebound(to: UInt8.self, capacity: length) {
+      [UInt8](UnsafeBufferPointer(start: $0, count: length))
+    }
+  }
+
+  /// A text of any length from the kernel, such as a link's target.
+  static func text(_ pointer: UnsafePointer<CChar>?) throws -> [UInt8] {
+    guard let pointer else { throw MountFailure.invalid }
+    let length = strlen(pointer)
+    // SAFETY: as above.
+    return pointer.withMemoryRebound(to: UInt8.self, capacity: max(length, 1)) {
+      [UInt8](UnsafeBufferPointer(start: $0, count: length))
+    }
+  }
+
+  /// Answers with an entry, or with none, which the kernel may remember for a while.
+  static func reply(_ fileSystem: FileSystem, _ request: fuse_req_t, _ entry: Entry) {
+    var parameters = entry.parameters
+    // Interrupted: the kernel does not know of this lookup and will not forget it.
+    if fuse_reply_entry(request, &parameters) == -ENOENT, parameters.ino != 0 {
+      fileSystem.table.forget(UInt64(parameters.ino), count: 1)
+    }
+  }
+}
