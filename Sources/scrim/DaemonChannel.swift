@@ -1,0 +1,90 @@
+import Glibc
+import Primitives
+
+/// What passes between `scrim mount` and the process it starts: the passphrase one way; notes, the
+/// word that the mount answers, or the reason why it does not, the other.
+///
+/// A message is a kind byte, a length (32 bits, host order) and that many bytes.
+struct DaemonChannel: Sendable {
+  enum Message {
+    case secret(SecretBytes)
+    case note(String)
+    case ready
+    case failure(Failure)
+  }
+
+  /// The descriptor the started process finds its end at.
+  static let childDescriptor: Int32 = 3
+  private static let longestMessage = 65536
+
+  let descriptor: Int32
+
+  /// Whether the message went out; false when the other side is gone.
+  @discardableResult
+  func send(_ message: Message) -> Bool {
+    switch message {
+    case .secret(let secret): return secret.withUnsafeBytes { send(0, $0) }
+    case .note(let text): return send(1, text)
+    case .ready: return send(2, "")
+    case .failure(let failure):
+      let code = UInt8(truncatingIfNeeded: failure.exit.rawValue)
+      return ([code] + Array(failure.message.utf8)).withUnsafeBytes { send(3, $0) }
+    }
+  }
+
+  /// The next message; nil when the other side is gone or sent what makes no sense.
+  func receive() -> Message? {
+    var head = [UInt8](repeating: 0, count: 5)
+    guard head.withUnsafeMutableBytes({ Descriptor.readAll(descriptor, into: $0) }) == 5 else {
+      return nil
+    }
+    let length = head.withUnsafeBytes {
+      Int($0.loadUnaligned(fromByteOffset: 1, as: UInt32.self))
+    }
+    guard length <= Self.longestMessage else { return nil }
+    var complete = true
+    let body = SecretBytes(count: length) { buffer in
+      complete = Descriptor.readAll(descriptor, into: buffer) == length
+    }
+    guard complete else { return nil }
+    return decode(head[0], body)
+  }
+
+  private func decode(_ kind: UInt8, _ body: SecretBytes) -> Message? {
+    func text(from start: Int) -> String {
+      body.withUnsafeBytes { String(decoding: $0.dropFirst(start), as: UTF8.self) }
+    }
+    switch kind {
+    case 0: return .secret(body)
+    case 1: return .note(text(from: 0))
+    case 2: return .ready
+    case 3:
+      let code = body.withUnsafeBytes { $0.first ?? 1 }
+      return .failure(Failure(Exit(rawValue: Int32(code)) ?? .system, text(from: 1)))
+    default: return nil
+    }
+  }
+
+  private func send(_ kind: UInt8, _ text: String) -> Bool {
+    Array(text.utf8.prefix(Self.longestMessage)).withUnsafeBytes { send(kind, $0) }
+  }
+
+  private func send(_ kind: UInt8, _ body: UnsafeRawBufferPointer) -> Bool {
+    var head = [kind]
+    withUnsafeBytes(of: UInt32(body.count)) { head += $0 }
+    return head.withUnsafeBytes(sendAll) && sendAll(body)
+  }
+
+  /// send(2) instead of write(2): a parent that is gone must not kill the daemon with SIGPIPE.
+  private func sendAll(_ buffer: UnsafeRawBufferPointer) -> Bool {
+    var rest = buffer[...]
+    while !rest.isEmpty {
+      let start = UnsafeRawBufferPointer(rebasing: rest).baseAddress
+      let sent = Glibc.send(descriptor, start, rest.count, Int32(MSG_NOSIGNAL))
+      if sent < 0 && errno == EINTR { continue }
+      guard sent > 0 else { return false }
+      rest = rest.dropFirst(sent)
+    }
+    return true
+  }
+}

@@ -1,0 +1,74 @@
+import ArgumentParser
+import Logging
+import Mount
+import Primitives
+import Vault
+
+struct MountCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "mount",
+    abstract: "Mount a vault; returns once the mount answers.",
+    discussion: """
+      -o takes the words of mount(8): ro, allow_other, noexec, noatime …, and Scrim's own: \
+      passthrough=off, io_uring=off, threads=N. docs/cli.md has the list.
+      """)
+
+  @Argument(help: "The folder of a vault.")
+  var vault: PathArgument
+
+  @Argument(help: "An empty directory.")
+  var mountpoint: PathArgument
+
+  @OptionGroup var secrets: SecretOptions
+
+  @Flag(name: [.short, .long], help: "Stay, and log to standard error; ^C unmounts.")
+  var foreground = false
+
+  @Flag(name: [.short, .long], help: "Refuse all changes; works beside a writer.")
+  var readOnly = false
+
+  @Option(name: .customShort("o"), help: ArgumentHelp("Mount options.", valueName: "options"))
+  var options: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the daemon logs; without it, to the system log.", valueName: "file"))
+  var logFile: PathArgument?
+
+  @Option(help: "The least level logged: debug, info, notice, warning or error.")
+  var logLevel = Logger.Level.notice
+
+  @Option(help: .private)
+  var daemonChannel: Int32?
+
+  func run() throws {
+    if let daemonChannel {
+      MountService.runAsDaemon(self, channel: DaemonChannel(descriptor: daemonChannel))
+    }
+    // What is wrong with the command line is said before a passphrase is asked for.
+    _ = try sessionOptions()
+    _ = try Vault.inspect(at: vault.text)
+    let secret = try secrets.passphrase(for: vault)
+    if foreground {
+      Session.blockTerminationSignals()
+      try LogDestination(foreground: true, file: logFile).install(level: logLevel)
+      let reporter = MountReporter(channel: nil, keepsStandardError: true)
+      try MountService(command: self, reporter: reporter).serve(secret)
+    } else {
+      try DaemonProcess.start(secret: secret)
+    }
+  }
+
+  /// The vault's folder from the root, since the daemon leaves its working directory.
+  var vaultPath: String { String(decoding: vault.absolute, as: UTF8.self) }
+
+  /// The options as the mount takes them.
+  func sessionOptions() throws(Failure) -> SessionOptions {
+    var session = SessionOptions(source: vaultPath)
+    try MountOptionList(options).apply(to: &session)
+    if readOnly { session.readOnly = true }
+    return session
+  }
+}
+
+extension Logger.Level: @retroactive ExpressibleByArgument {}

@@ -1,0 +1,83 @@
+import Glibc
+import Primitives
+
+/// What the daemon says about itself: the value of the attribute `user.scrim.status` of a mount's
+/// root, which is also what `scrim status --json` prints.
+struct MountPointReport: Decodable {
+  struct Passthrough: Decodable {
+    let state: String
+    let reason: String?
+    let opens: UInt64
+  }
+
+  struct Transport: Decodable {
+    let kind: String
+    let threads: Int?
+    let reason: String?
+  }
+
+  struct Counters: Decodable {
+    let opens: UInt64
+    let reads: UInt64
+    let writes: UInt64
+    let bytesRead: UInt64
+    let bytesWritten: UInt64
+    let userspaceReads: UInt64?
+    let userspaceWrites: UInt64?
+  }
+
+  struct OpenFile: Decodable {
+    let path: String
+    let backing: String
+    let mode: String
+    let opens: Int
+  }
+
+  let vault: String
+  let mountpoint: String
+  let pid: Int32
+  let readOnly: Bool
+  let passthrough: Passthrough
+  let transport: Transport
+  let plain: Counters
+  let sealed: Counters
+  let compressed: Counters
+  let sealedCompressed: Counters
+  let openFiles: [OpenFile]
+  let openFilesTotal: Int?
+}
+
+/// Asking a mount's daemon through attributes of the mount.
+enum MountAttribute {
+  static let status = Array("user.scrim.status".utf8)
+  static let policy = Array("user.scrim.policy".utf8)
+
+  /// The raw JSON of a mount's status.
+  static func readStatus(of mountPoint: PathArgument) throws(Failure) -> [UInt8] {
+    let directory = open(mountPoint.terminated, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard directory >= 0 else {
+      throw Failure(openFailure(errno), "\(mountPoint.text): \(openReason(errno))")
+    }
+    defer { close(directory) }
+    if try MountTable.isInScrimMount(directory) {
+      if let status = try? Sys.fgetxattr(directory, status) { return status }
+    }
+    throw Failure(.notMounted, "\(mountPoint.text) is not the root of a Scrim mount")
+  }
+
+  static func openFailure(_ code: Int32) -> Exit {
+    switch code {
+    case ENOENT: .notFound
+    case ENOTCONN, ENOTDIR: .notMounted
+    default: .system
+    }
+  }
+
+  static func openReason(_ code: Int32) -> String {
+    switch code {
+    case ENOTCONN:
+      "the daemon of this mount is gone; 'scrim umount' clears it"
+    default: Output.errnoText(code)
+    }
+  }
+}

@@ -1,0 +1,71 @@
+import Container
+import Glibc
+import Logging
+import Primitives
+import Vault
+
+/// A vault opened for reading without a mount.
+struct VaultReader {
+  let vault: Vault
+
+  init(_ path: PathArgument, _ secrets: SecretOptions) throws {
+    // A folder that is no vault is named as such before a passphrase is asked for.
+    _ = try Vault.inspect(at: path.text)
+    let secret = try secrets.passphrase(for: path)
+    try LogDestination.standardError.install(level: .warning)
+    vault = try Vault.open(at: path.text, secret: .passphrase(secret), access: .readOnly)
+  }
+
+  /// What a path below the root names; nil as entry is the root itself.
+  func find(_ path: PathArgument) throws -> (directory: VaultDirectory, entry: VaultEntry?) {
+    let slash = UInt8(ascii: "/")
+    var names = path.bytes.split(separator: slash).map { Array($0) }
+    names.removeAll { $0 == [UInt8(ascii: ".")] }
+    guard let last = names.popLast() else { return (vault.root, nil) }
+    var directory = vault.root
+    for name in names {
+      directory = try directory.openDirectory(try Self.entry(name, in: directory, path))
+    }
+    return (directory, try Self.entry(last, in: directory, path))
+  }
+
+  private static func entry(
+    _ name: [UInt8], in directory: VaultDirectory, _ path: PathArgument
+  ) throws -> VaultEntry {
+    guard let entry = try directory.lookup(name) else {
+      throw Failure(.notFound, "there is no \(path.text) in the vault")
+    }
+    return entry
+  }
+}
+
+/// Reads a file of a vault from its start to its end.
+struct ContentReader {
+  private static let chunk = 1 << 20
+  private let read: (UInt64, UnsafeMutableRawBufferPointer) throws -> Int
+
+  init(_ entry: VaultEntry, in directory: VaultDirectory) throws {
+    switch entry.mode {
+    case .container:
+      let container = try directory.openContainer(entry)
+      read = { try container.file.read(at: $0, into: $1) }
+    case .plain:
+      let file = try directory.openPlain(entry, O_RDONLY)
+      read = { try Sys.pread(file.rawValue, $1, at: Int64(clamping: $0)) }
+    case .directory, .symbolicLink, .longLink, .special:
+      throw Failure(.system, "\(String(decoding: entry.name, as: UTF8.self)) is not a regular file")
+    }
+  }
+
+  func forEachChunk(_ body: (UnsafeRawBufferPointer) throws -> Void) throws {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.chunk, alignment: 4096)
+    defer { buffer.deallocate() }
+    var offset: UInt64 = 0
+    while true {
+      let count = try read(offset, buffer)
+      if count == 0 { return }
+      try body(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<count]))
+      offset += UInt64(count)
+    }
+  }
+}
