@@ -1,4 +1,5 @@
 import ArgumentParser
+import Container
 import FoundationEssentials
 import Vault
 
@@ -55,7 +56,7 @@ private struct Lister {
 
   /// Everything in a directory in byte order, and below it if that was asked for.
   mutating func list(_ directory: VaultDirectory, prefix: [UInt8]) throws {
-    for name in try Self.names(in: directory) {
+    for name in try directory.list().map(\.name).sorted(by: { $0.lexicographicallyPrecedes($1) }) {
       let path = prefix.isEmpty ? name : prefix + [UInt8(ascii: "/")] + name
       do {
         guard let entry = try directory.lookup(name) else { continue }
@@ -78,7 +79,7 @@ private struct Lister {
       return try Output.write(path + [UInt8(ascii: "\n")])
     }
     let size = try directory.plainSize(entry)
-    let mode = try directory.storageMode(entry)
+    let mode = try Self.storage(of: entry, in: directory)
     let described = ListedEntry(entry, path: path, size: size, mode: mode)
     if command.json {
       listed.append(described)
@@ -94,12 +95,14 @@ private struct Lister {
     }
   }
 
-  private static func names(in directory: VaultDirectory) throws -> [[UInt8]] {
-    let stream = try directory.openStream()
-    var names: [[UInt8]] = []
-    while let item = try stream.next() {
-      if item.name != Array(".".utf8) && item.name != Array("..".utf8) { names.append(item.name) }
+  /// How the content of a file is stored; nil for what is no file.
+  private static func storage(
+    of entry: VaultEntry, in directory: VaultDirectory
+  ) throws -> ContentPolicy? {
+    switch entry.mode {
+    case .plain: .plain
+    case .container: try directory.openContainer(entry).file.policy
+    case .directory, .symbolicLink, .longLink, .special: nil
     }
-    return names.sorted { $0.lexicographicallyPrecedes($1) }
   }
 }

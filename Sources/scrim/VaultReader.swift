@@ -50,7 +50,7 @@ struct ContentReader {
       let container = try directory.openContainer(entry)
       read = { try container.file.read(at: $0, into: $1) }
     case .plain:
-      let file = try directory.openPlain(entry, O_RDONLY)
+      let file = try directory.openPlain(entry, .readOnly)
       read = { try Sys.pread(file.rawValue, $1, at: Int64(clamping: $0)) }
     case .directory, .symbolicLink, .longLink, .special:
       throw Failure(.system, "\(String(decoding: entry.name, as: UTF8.self)) is not a regular file")
