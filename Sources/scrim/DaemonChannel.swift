@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import Vault
 
 /// What passes between `scrim mount` and the process it starts: the passphrase one way; notes, the
 /// word that the mount answers, or the reason why it does not, the other.
@@ -7,7 +8,7 @@ import Primitives
 /// A message is a kind byte, a length (32 bits, host order) and that many bytes.
 struct DaemonChannel: Sendable {
   enum Message {
-    case secret(SecretBytes)
+    case secret(VaultSecret)
     case note(String)
     case ready
     case failure(Failure)
@@ -15,7 +16,7 @@ struct DaemonChannel: Sendable {
 
   /// The descriptor the started process finds its end at.
   static let childDescriptor: Int32 = 3
-  private static let longestMessage = 65536
+  private static let longestMessage = 2 << 20
 
   let descriptor: Int32
 
@@ -23,7 +24,7 @@ struct DaemonChannel: Sendable {
   @discardableResult
   func send(_ message: Message) -> Bool {
     switch message {
-    case .secret(let secret): return secret.withUnsafeBytes { send(0, $0) }
+    case .secret(let secret): return send(secret)
     case .note(let text): return send(1, text)
     case .ready: return send(2, "")
     case .failure(let failure):
@@ -55,13 +56,45 @@ struct DaemonChannel: Sendable {
       body.withUnsafeBytes { String(decoding: $0.dropFirst(start), as: UTF8.self) }
     }
     switch kind {
-    case 0: return .secret(body)
+    case 0: return Self.secret(from: body).map { .secret($0) }
     case 1: return .note(text(from: 0))
     case 2: return .ready
     case 3:
       let code = body.withUnsafeBytes { $0.first ?? 1 }
       return .failure(Failure(Exit(rawValue: Int32(code)) ?? .system, text(from: 1)))
     default: return nil
+    }
+  }
+
+  /// The kind of the secret, then its bytes; a recovery key as its text.
+  private func send(_ secret: VaultSecret) -> Bool {
+    switch secret {
+    case .passphrase(let bytes), .keyFile(let bytes), .command(let bytes):
+      let framed = SecretBytes(count: bytes.count + 1) { buffer in
+        buffer[0] = secret.kind.rawValue
+        bytes.withUnsafeBytes {
+          UnsafeMutableRawBufferPointer(rebasing: buffer[1...]).copyMemory(from: $0)
+        }
+      }
+      return framed.withUnsafeBytes { send(0, $0) }
+    case .recovery(let key):
+      var text = [secret.kind.rawValue] + Array(key.text.utf8)
+      defer { text.wipe() }
+      return text.withUnsafeBytes { send(0, $0) }
+    }
+  }
+
+  private static func secret(from body: SecretBytes) -> VaultSecret? {
+    guard body.count > 1 else { return nil }
+    let rest = body.slice(1..<body.count)
+    switch body.withUnsafeBytes({ SlotKind(rawValue: $0[0]) }) {
+    case .passphrase: return .passphrase(rest)
+    case .keyFile: return .keyFile(rest)
+    case .command: return .command(rest)
+    case .recovery:
+      let text = rest.withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
+      return RecoveryKey(text: text).map { .recovery($0) }
+    case nil: return nil
     }
   }
 

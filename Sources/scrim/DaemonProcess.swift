@@ -1,5 +1,5 @@
 import Glibc
-import Primitives
+import Vault
 
 /// Starts the daemon of a mount and waits until it answers.
 ///
@@ -7,7 +7,7 @@ import Primitives
 enum DaemonProcess {
   /// Runs this very program with the arguments it was given and a channel, and returns once the
   /// mount answers.
-  static func start(secret: SecretBytes) throws(Failure) {
+  static func start(secret: VaultSecret) throws(Failure) {
     var ends: [Int32] = [-1, -1]
     guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0
     else { throw Failure(.system, "no socket pair for the daemon: \(Output.errnoText())") }

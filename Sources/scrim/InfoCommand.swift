@@ -22,24 +22,17 @@ struct InfoCommand: ParsableCommand {
     try Output.line("format     \(facts.formatVersion)")
     try Output.line("suite      \(facts.suite)")
     for (index, slot) in facts.slots.enumerated() {
-      let label = slot.label.isEmpty ? "" : " \"\(StatusText.safe(slot.label))\""
-      try Output.line("slot \(index)     \(slot.kind)\(label) (\(slot.kdf))")
+      try Output.line("slot \(index)     \(slot.text)")
     }
   }
 }
 
 /// What can be told of a header.
 private struct VaultFacts: Encodable {
-  struct Slot: Encodable {
-    let kind: String
-    let label: String
-    let kdf: String
-  }
-
   let vaultID: String
   let formatVersion = 1
   let suite: String
-  let slots: [Slot]
+  let slots: [SlotFacts]
 
   init(_ header: VaultHeader) {
     vaultID = header.vaultID.map { String(UInt16($0) + 256, radix: 16).dropFirst() }.joined()
@@ -48,9 +41,25 @@ private struct VaultFacts: Encodable {
       case .aes256GCM: "AES-256-GCM"
       case .chaCha20Poly1305: "ChaCha20-Poly1305"
       }
-    slots = header.slots.map { slot in
-      Slot(kind: Self.name(slot.kind), label: slot.label, kdf: Self.text(slot.derivation))
-    }
+    slots = header.slots.map(SlotFacts.init)
+  }
+}
+
+/// What can be told of a key slot.
+struct SlotFacts: Encodable {
+  let kind: String
+  let label: String
+  let kdf: String
+
+  init(_ slot: KeySlot) {
+    kind = Self.name(slot.kind)
+    label = slot.label
+    kdf = Self.text(slot.derivation)
+  }
+
+  /// As one line.
+  var text: String {
+    "\(kind)\(label.isEmpty ? "" : " \"\(StatusText.safe(label))\"") (\(kdf))"
   }
 
   private static func name(_ kind: SlotKind) -> String {

@@ -15,7 +15,11 @@ struct InitCommand: ParsableCommand {
   @Argument(help: "The folder to make.")
   var vault: PathArgument
 
-  @OptionGroup var secrets: SecretOptions
+  @Option(
+    help: ArgumentHelp(
+      "Read the passphrase from this file, without a newline at its end; '-' is standard input.",
+      valueName: "file"))
+  var passphraseFile: PathArgument?
 
   @Option(
     help: ArgumentHelp("Write the recovery key here instead of printing it.", valueName: "file"))
@@ -41,7 +45,9 @@ struct InitCommand: ParsableCommand {
   func run() throws {
     let folder = OwnedFolder(vault)
     try folder.check()
-    let secret = try secrets.newPassphrase(for: vault)
+    let secret =
+      try passphraseFile.map(SecretFile.passphrase)
+      ?? Terminal.askTwice("New passphrase for \(vault.text): ")
     let recovery = RecoveryKey.random()
     // The key is safe before the vault exists: the other way round a full disk could lose it.
     let file = try recoveryFile.map { path throws(Failure) in try RecoveryFile(path, recovery) }

@@ -48,7 +48,7 @@ struct MountCommand: ParsableCommand {
     // What is wrong with the command line is said before a passphrase is asked for.
     _ = try sessionOptions()
     _ = try Vault.inspect(at: vault.text)
-    let secret = try secrets.passphrase(for: vault)
+    let secret = try secrets.secret(for: vault)
     if foreground {
       Session.blockTerminationSignals()
       try LogDestination(foreground: true, file: logFile).install(level: logLevel)

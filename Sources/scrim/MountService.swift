@@ -31,12 +31,12 @@ struct MountService {
   }
 
   /// Opens the vault, mounts it, and returns when it was unmounted and everything is on disk.
-  func serve(_ secret: SecretBytes) throws {
+  func serve(_ secret: VaultSecret) throws {
     // Keys stay out of core dumps and away from other processes of the same user.
     try? Sys.setDumpable(false)
     let options = try command.sessionOptions()
     let vault = try Vault.open(
-      at: command.vaultPath, secret: .passphrase(secret),
+      at: command.vaultPath, secret: secret,
       access: options.readOnly ? .readOnly : .readWrite)
     do {
       try Mount.run(

@@ -1,58 +1,37 @@
 import ArgumentParser
 import Glibc
 import Primitives
+import Vault
 
-/// Where the passphrase comes from: a file, or the terminal. Never arguments or the environment,
-/// which other processes can read.
+/// What opens a vault: a passphrase from a file or the terminal, a key file, or the recovery key.
+/// Never arguments or the environment, which other processes can read.
 struct SecretOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Read the passphrase from this file, without a trailing newline.",
-      discussion: "'-' is standard input. Without the option it is asked for on the terminal.",
+      "Read the passphrase from this file, without a newline at its end; '-' is standard input.",
       valueName: "file"))
   var passphraseFile: PathArgument?
 
-  /// The passphrase of a vault that exists.
-  func passphrase(for vault: PathArgument) throws(Failure) -> SecretBytes {
-    if let passphraseFile { return try Self.read(passphraseFile) }
-    return try Terminal.ask("Passphrase for \(vault.text): ")
+  @Option(help: ArgumentHelp("Open the vault with this key file.", valueName: "file"))
+  var keyFile: PathArgument?
+
+  @Option(
+    help: ArgumentHelp("Open the vault with the recovery key in this file.", valueName: "file"))
+  var recoveryKeyFile: PathArgument?
+
+  func validate() throws {
+    guard [passphraseFile, keyFile, recoveryKeyFile].count(where: { $0 != nil }) <= 1 else {
+      throw ValidationError(
+        "--passphrase-file, --key-file and --recovery-key-file exclude each other")
+    }
   }
 
-  /// The passphrase of a vault to be made.
-  func newPassphrase(for vault: PathArgument) throws(Failure) -> SecretBytes {
-    if let passphraseFile { return try Self.read(passphraseFile) }
-    return try Terminal.askTwice("New passphrase for \(vault.text): ")
-  }
-
-  private static func read(_ file: PathArgument) throws(Failure) -> SecretBytes {
-    let isStandardInput = file.bytes == Array("-".utf8)
-    let descriptor =
-      isStandardInput ? STDIN_FILENO : open(file.terminated, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      throw Failure(
-        .noPassphrase, "the passphrase file \(file.text) cannot be read: \(Output.errnoText())")
-    }
-    defer { if !isStandardInput { close(descriptor) } }
-
-    var bytes = [UInt8](repeating: 0, count: Terminal.longestPassphrase + 2)
-    defer { bytes.wipe() }
-    let count = bytes.withUnsafeMutableBytes { Descriptor.readAll(descriptor, into: $0) }
-    guard var length = count else {
-      throw Failure(
-        .noPassphrase, "the passphrase file \(file.text) cannot be read: \(Output.errnoText())")
-    }
-    if length > 0, bytes[length - 1] == UInt8(ascii: "\n") { length -= 1 }
-    guard length > 0 else {
-      throw Failure(.noPassphrase, "the passphrase file \(file.text) is empty")
-    }
-    guard length <= Terminal.longestPassphrase else {
-      throw Failure(
-        .noPassphrase,
-        "the passphrase file \(file.text) is longer than \(Terminal.longestPassphrase) bytes")
-    }
-    return bytes.withUnsafeBytes {
-      SecretBytes(copying: UnsafeRawBufferPointer(rebasing: $0[..<length]))
-    }
+  /// The secret, asked for on the terminal where no option says where it is.
+  func secret(for vault: PathArgument) throws(Failure) -> VaultSecret {
+    if let passphraseFile { return .passphrase(try SecretFile.passphrase(passphraseFile)) }
+    if let keyFile { return .keyFile(try SecretFile.key(keyFile)) }
+    if let recoveryKeyFile { return .recovery(try SecretFile.recoveryKey(recoveryKeyFile)) }
+    return .passphrase(try Terminal.ask("Passphrase for \(vault.text): "))
   }
 }
 

@@ -11,9 +11,9 @@ struct VaultReader {
   init(_ path: PathArgument, _ secrets: SecretOptions) throws {
     // A folder that is no vault is named as such before a passphrase is asked for.
     _ = try Vault.inspect(at: path.text)
-    let secret = try secrets.passphrase(for: path)
+    let secret = try secrets.secret(for: path)
     try LogDestination.standardError.install(level: .warning)
-    vault = try Vault.open(at: path.text, secret: .passphrase(secret), access: .readOnly)
+    vault = try Vault.open(at: path.text, secret: secret, access: .readOnly)
   }
 
   /// What a path below the root names; nil as entry is the root itself.
