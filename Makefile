@@ -3,6 +3,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 SWIFT_BUILD = swift build -c release --static-swift-stdlib --explicit-target-dependency-import-check=error --product scrim
 SCRIM = .build/release/scrim
+COMPLETIONS = bash:bash-completion/completions/scrim zsh:zsh/site-functions/_scrim fish:fish/vendor_completions.d/scrim.fish
 TAB := $(shell printf '\t')
 
 .DEFAULT_GOAL := build
@@ -31,13 +32,19 @@ format: ## rewrite the Swift sources in the project's style
 	@echo "format: swift format"
 	@swift format format --in-place --recursive --parallel Sources Tests Package.swift
 
-install: build ## to $(DESTDIR)$(PREFIX)
+install: build ## to $(DESTDIR)$(PREFIX), with completions for bash, zsh and fish
 	@echo "install: $(DESTDIR)$(PREFIX)/bin/scrim"
 	@install -D -m 0755 $(SCRIM) "$(DESTDIR)$(PREFIX)/bin/scrim"
+	@for pair in $(COMPLETIONS); do \
+		target="$(DESTDIR)$(PREFIX)/share/$${pair#*:}"; \
+		echo "install: $$target"; \
+		mkdir -p "$${target%/*}" && $(SCRIM) --generate-completion-script $${pair%%:*} >"$$target" || exit 1; \
+	done
 
 uninstall: ## take away what install put there
-	@echo "uninstall: $(DESTDIR)$(PREFIX)/bin/scrim"
+	@echo "uninstall: $(DESTDIR)$(PREFIX)"
 	@rm -f "$(DESTDIR)$(PREFIX)/bin/scrim"
+	@for pair in $(COMPLETIONS); do rm -f "$(DESTDIR)$(PREFIX)/share/$${pair#*:}"; done
 
 bench: build ## figures beside the bare folder and the peers
 	@.ci/deps.sh

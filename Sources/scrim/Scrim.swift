@@ -13,7 +13,8 @@ struct Scrim: ParsableCommand {
     version: Version.text,
     subcommands: [
       InitCommand.self, MountCommand.self, UmountCommand.self, MarkCommand.self,
-      StatusCommand.self, LsCommand.self, CatCommand.self, InfoCommand.self, KeyCommand.self,
+      StatusCommand.self, MountsCommand.self, LsCommand.self, CatCommand.self, InfoCommand.self,
+      KeyCommand.self,
     ])
 
   static func main() {

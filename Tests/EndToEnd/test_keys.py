@@ -6,8 +6,6 @@ from harness import fails, scrim
 from harness import NOT_EMPTY, NO_PASSPHRASE, SYSTEM, USAGE, WRONG_SECRET
 
 
-
-
 def key(vault, command, *arguments, **options):
     return scrim("key", command, vault.path, "--passphrase-file", vault.passphrase_file, *arguments, **options)
 

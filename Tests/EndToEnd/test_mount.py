@@ -1,5 +1,6 @@
 """Mounting, unmounting, and what goes wrong with either."""
 
+import json
 import os
 import signal
 import subprocess
@@ -176,4 +177,6 @@ def test_two_vaults_are_mounted_at_once(workspace):
     with workspace.vault(name="a").mount(point="mnt a") as a, workspace.vault(name="b").mount(point="mnt b") as b:
         (a / "file").write_bytes(b"a")
         (b / "file").write_bytes(b"b")
+        listed = {m["mountpoint"]: m["vault"] for m in json.loads(scrim("mounts", "--json").stdout)}
+        assert listed[str(a.point)] == str(a.vault.path) and listed[str(b.point)] == str(b.vault.path)
         assert a.pid != b.pid and (a / "file").read_bytes() == b"a"
