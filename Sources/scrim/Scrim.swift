@@ -28,8 +28,3 @@ struct Scrim: ParsableCommand {
     }
   }
 }
-
-/// What `scrim --version` prints.
-enum Version {
-  static let text = "0.1.0"
-}
