@@ -61,7 +61,8 @@ enum DaemonProcess {
     }
     // Before a `--`, after which it would be taken for a path.
     let option = arguments.firstIndex { $0.map { strcmp($0, "mount") == 0 } ?? false }
-    arguments.insert(strdup("--daemon-channel"), at: (option ?? 0) + 1)
+    arguments.insert(
+      strdup("--daemon-channel=\(DaemonChannel.childDescriptor)"), at: (option ?? 0) + 1)
     arguments.append(nil)
     defer { for argument in arguments { free(argument) } }
 
