@@ -16,7 +16,8 @@ struct MountOptionList {
   ]
 
   private static let own: Set<String> = [
-    "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "allow_other", "nonempty",
+    "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "allow_other", "allow_root",
+    "nonempty",
     "passthrough=auto", "passthrough=off", "io_uring=auto", "io_uring=off", "threads=", "fsname=",
   ]
 
@@ -40,6 +41,7 @@ struct MountOptionList {
     case ("dev", nil): session.honoursDevices = true
     case ("nodev", nil): session.honoursDevices = false
     case ("allow_other", nil): session.allowOther = true
+    case ("allow_root", nil): session.allowRoot = true
     case ("nonempty", nil): session.nonEmpty = true
     case ("passthrough", let value?): session.passthrough = try isOn(value, word)
     case ("io_uring", let value?): session.ioUring = try isOn(value, word) ? .auto : .off
