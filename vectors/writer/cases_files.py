@@ -112,7 +112,20 @@ def choices():
                 expect={"size": 0, "commit": 0, "data": [], "healed": True})
     b = _two_commits("not committed")
     del b.pages[0], b.pages[1]
-    out.add("no slot but data, excused all the same", b, excused=True, reject="not all zero")
+    out.add("no slot but data", b, reject="no slot is there")
+    out.add("no slot but data, excused: never committed", b, excused=True, **_is(0, 0, healed=True))
+    b = Builder(ROOT, 1, 2, Seeded("first commit"))
+    b.commit(b"1" * 6000)
+    whole = dict(b.pages)
+    b.pages[0] = flip(b.pages[0], 8 * 100)
+    out.add("first commit, header torn", b, reject="a slot is present but invalid")
+    out.add("first commit, header torn, excused: never committed", b, excused=True,
+            **_is(0, 0, healed=True))
+    b.pages = {**whole, 2: whole[2][:12] + bytes(PAGE - 12)}
+    b.pages[2] = flip(b.pages[2], 8)
+    out.add("first commit, tree torn", b, reject="block")
+    out.add("first commit, tree torn, excused: never committed", b, excused=True,
+            **_is(0, 0, healed=True))
     out.add("duplicate commit numbers", _two_commits("duplicate", second=1), reject="duplicate")
     _foreign(out)
     _torn_tree(out)
@@ -184,7 +197,7 @@ def faults():
     out.add("reference of a later epoch", b, reject="epoch")
     b = builder("beyond size")
     rooted(b, b.store(b"data"), b.store(b"more"), size=4)
-    out.add("block beyond the size", b, **_is(4, 1, (0, b"data")), writer="reference beyond the size")
+    out.add("block beyond the size", b, **_is(4, 1, (0, b"data")))
     _lists(out, builder, rooted)
     return out.cases
 

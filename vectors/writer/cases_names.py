@@ -176,6 +176,7 @@ def directory_records():
             ("plainest", make(), place),
             ("the root's", make(bindings=[root]), {"parent": bytes(16).hex(), "plain": ""}),
             ("two bindings", make(bindings=[other, bound], serial=2**64 - 1), place),
+            ("plain content and plain names", make(content=0, names=0), place),
             ("every policy and flag", make(content=3, names=0, flags=0x1F), place),
             ("rules", make(content=2, rules=rules), place),
             ("32 rules", make(content=0, rules=[(0, b"%d" % i) for i in range(32)]), place),

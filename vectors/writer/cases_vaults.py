@@ -250,9 +250,9 @@ def _spoil_files(w):
     w.lose(b"other name", "bound to another name")
     w.lose(b"other name 2", "bound to another name")
     backing(b"zeroed").data = bytes(4096)
-    w.lose(b"zeroed", "empty")
+    w.lose(b"zeroed", "none is there")
     backing(b"emptied").data = b""
-    w.lose(b"emptied", "empty")
+    w.lose(b"emptied", "none is there")
     long = b"no sidecar " + b"x" * 200
     path = w.path(long)
     del w.backings[path + ".n"]

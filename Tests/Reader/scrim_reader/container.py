@@ -166,6 +166,7 @@ class Container:
         self.root, self.source = content_root, source
         self.healed = None
         self._keys = {}
+        self._opening = None
         self.slot, self.other = self._choose(suite, excused)
 
     def _choose(self, suite, excused):
@@ -183,11 +184,14 @@ class Container:
         if len(slots) == 1:
             if reasons or not slots[0].flags & SOLE_SLOT:
                 self._excuse(excused, reasons[0] if reasons else "slot: one is missing")
+            elif excused and self._is_half_written(slots[0]):
+                self._excuse(True, "slot: its tree is half written")
+                return None, None
             return slots[0], None
-        if not reasons and self._all_zero():
-            self._excuse(excused, "slot: the file is empty")
-            return None, None
-        raise Damaged(reasons[0] if reasons else "slot: none is there")
+        why = reasons[0] if reasons else "slot: none is there"
+        require(is_zero(pages[1]), why)
+        self._excuse(excused, why)
+        return None, None
 
     def _choose_of_two(self, slots, excused):
         new, old = slots
@@ -203,11 +207,17 @@ class Container:
                 return old, new
         return new, old
 
-    def _all_zero(self):
-        return all(
-            is_zero(self.source.pread(1 << 20, at))
-            for at in range(0, self.source.length(), 1 << 20)
-        )
+    def _is_half_written(self, slot):
+        """Whether what does not verify has pages missing, or a sector that was never written."""
+        self.slot = slot
+        try:
+            self.verify_tree()
+        except Damaged:
+            count = self._opening.page_count() * PAGE
+            stored = self.source.pread(count, self._opening.page * PAGE)
+            sectors = range(0, count, 512)
+            return len(stored) < count or any(is_zero(stored[i : i + 512]) for i in sectors)
+        return False
 
     def _excuse(self, excused, why):
         require(excused, why)
@@ -224,6 +234,7 @@ class Container:
 
     def open_pages(self, ref, what):
         """The pages that a reference names, opened, without their padding."""
+        self._opening = ref
         count = ref.page_count() * PAGE
         stored = self.source.pread(count, ref.page * PAGE)
         require(len(stored) == count, what + ": beyond the end of the file")
@@ -245,7 +256,6 @@ class Container:
         """Yields (block index, reference) below one encoded reference."""
         span = FANOUT**level
         if index * span * self.slot.block_size >= self.slot.size:
-            require(see_node is None or is_zero(data), "reference: beyond the logical size")
             return
         ref = parse_reference(data, self.slot, level > 0)
         if ref is None:

@@ -27,7 +27,8 @@ class Record(namedtuple("Record", "id serial content names flags bindings rules"
         flags = self.flags | (HAS_PLAIN | HAS_PLAIN_LINKS if self.content == PLAIN else 2)
         for policy, _ in self.rules:
             flags |= HAS_PLAIN if policy == PLAIN else HAS_CONTAINERS
-        return flags
+        native = (self.content, self.names) == (PLAIN, NAMES_PLAIN)
+        return flags | (HAS_SPECIAL if native else 0)
 
     def policy_for(self, name):
         for policy, pattern in self.rules:
