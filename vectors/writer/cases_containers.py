@@ -248,6 +248,8 @@ def _compressed_blocks(p):
         block("stored length beyond the frame", frame, length=len(frame) + 7, reject="not one frame"),
         block("not a zstd frame", b"plain bytes", reject="not one frame"),
         block("a skippable frame", b"\x50\x2a\x4d\x18\4\0\0\0abcd", reject="not a zstd frame"),
+        block("a frame that does not state its size",
+              frame[:4] + b"\0\x38" + frame[9:], reject="content size"),
         block("a frame that needs a dictionary", _with_dictionary(frame), reject="dictionary"),
     ]
     return out

@@ -143,6 +143,8 @@ def _libzstd():
             ctypes.c_char_p,
             ctypes.c_size_t,
         ]
+        lib.ZSTD_getFrameContentSize.restype = ctypes.c_ulonglong
+        lib.ZSTD_getFrameContentSize.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
         lib.ZSTD_isError.restype = ctypes.c_uint
         lib.ZSTD_isError.argtypes = [ctypes.c_size_t]
         lib.ZSTD_getDictID_fromFrame.restype = ctypes.c_uint
@@ -157,6 +159,8 @@ def zstd_decompress(frame, limit):
     require(frame[:4] == b"\x28\xb5\x2f\xfd", "zstd: not a frame")
     size = lib.ZSTD_findFrameCompressedSize(frame, len(frame))
     require(not lib.ZSTD_isError(size) and size == len(frame), "zstd: not exactly one frame")
+    # The two largest values stand for "unknown" and "error".
+    require(lib.ZSTD_getFrameContentSize(frame, len(frame)) <= limit, "zstd: content size")
     require(lib.ZSTD_getDictID_fromFrame(frame, len(frame)) == 0, "zstd: needs a dictionary")
     out = ctypes.create_string_buffer(limit)
     count = lib.ZSTD_decompress(out, limit, frame, len(frame))
