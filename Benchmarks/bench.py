@@ -1,7 +1,7 @@
 """Runs the lines on every contender, round after round, and writes the report.
 
-Environment: QUICK=1; ROUNDS; PLACES, CONTENDERS, LINES (comma lists; lines by name, section, "space" or
-"scale"); OUT, a folder to write to instead of docs; DRY=1 prints the JSON and writes nothing.
+Environment: QUICK=1; ROUNDS; PLACES, CONTENDERS, LINES (comma lists; lines by name, section,
+"space" or "scale"); OUT, a folder to write to instead of docs; DRY=1 prints the JSON and writes nothing.
 """
 
 import itertools
@@ -237,7 +237,7 @@ def run_place(results, name, contenders, groups, rounds, quick):
             for contender in present:
                 runner.prepare_group(contender, group)
             for round_number in range(rounds):
-                # Each round begins with another contender, so that none always comes after the slowest.
+                # Each round begins with another one, so that none always follows the slowest.
                 shift = round_number % max(len(present), 1)
                 for contender in itertools.chain(present[shift:], present[:shift]):
                     runner.run_group(contender, group, lines)

@@ -237,7 +237,8 @@ def skipped_text(results):
 def write(results, arguments):
     parts = {
         "machine": machine_text(results.machine), "goals": goal_table(results),
-        "space": space_table(results), "places": place_sections(results), "scale": scale_sections(results),
+        "space": space_table(results), "places": place_sections(results),
+        "scale": scale_sections(results),
         "commands": commands(results), "skipped": skipped_text(results),
         "how": "make bench" + "".join(f" {shlex.quote(word)}" for word in arguments),
     }

@@ -1,4 +1,4 @@
-"""Whether an operation takes as long among many files, or in a large one, as among few or in a small one."""
+"""Whether an operation takes as long among many files, or in a large one, as in small ones."""
 
 import mmap
 import os
@@ -32,7 +32,7 @@ def daemon_memory(folder):
 
 
 def many_files(runner, contender, count, drop_caches):
-    """Microseconds for each of create, cold stat, rename and delete, and resident bytes an inode."""
+    """Microseconds for create, cold stat, rename and delete, and resident bytes an inode."""
     work = f"python3 Benchmarks/work.py {{}} $D/scale {count}"
     runner.shell(contender, "rm -rf $D/scale; mkdir $D/scale")
     found = {}
@@ -49,7 +49,7 @@ def many_files(runner, contender, count, drop_caches):
 
 
 def large_file(contender, size, drop_caches):
-    """Microseconds for an open and for a 4 KiB read at one of a few hundred places of a sparse file."""
+    """Microseconds for an open, and for 4 KiB reads at a few hundred places of a sparse file."""
     path = str(contender.folder / "large")
     rng = random.Random(size)
     offsets = [rng.randrange(size // 4096) * 4096 for _ in range(min(BLOCKS, size // 4096))]
