@@ -164,14 +164,25 @@ class Scrim(Contender):
             raise Skip(f"{SCRIM} is not built")
         password = self.scratch / "scrim.password"
         password.write_text(PASSWORD + "\n")
-        names = "plain" if self.content == "plain" else "sealed"
+        is_plain = self.content == "plain"
         self.backing.rmdir()
         call([SCRIM, "init", str(self.backing), "--passphrase-file", str(password), "--kdf-cost",
-              "low", "--content", self.content, "--names", names])
+              "low", "--content", "sealed" if is_plain else self.content,
+              "--names", "plain" if is_plain else "sealed"])
         call([SCRIM, "mount", str(self.backing), str(self.folder), "--passphrase-file",
               str(password)])
 
+    def setup(self, scratch):
+        super().setup(scratch)
+        self.point = self.folder
+        if self.content == "plain":
+            # The root of a vault is never plain; an owner marks a directory.
+            self.folder = self.point / "marked"
+            self.folder.mkdir()
+            call([SCRIM, "mark", str(self.folder), "--content", "plain"])
+
     def teardown(self):
+        self.folder = getattr(self, "point", self.folder)
         if self.folder and os.path.ismount(self.folder):
             subprocess.run([SCRIM, "umount", str(self.folder)], capture_output=True, check=False)
         super().teardown()

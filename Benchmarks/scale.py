@@ -16,9 +16,9 @@ SUBJECTS = ("bare", "gocryptfs", "plain", "sealed", "compressed")
 SLOW_LIMIT = {"gocryptfs": 100_000}
 
 
-def daemon_memory(folder):
+def daemon_memory(contender):
     """Resident bytes of the process that serves a mount; None where there is none to find."""
-    wanted = os.fsencode(str(folder))
+    wanted = os.fsencode(str(getattr(contender, "point", contender.folder)))
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as stream:
@@ -39,10 +39,10 @@ def many_files(runner, contender, count, drop_caches):
     for action in ("create", "stat", "rename", "delete"):
         if action == "stat":
             drop_caches()
-            before = daemon_memory(contender.folder)
+            before = daemon_memory(contender)
         seconds = float(runner.shell(contender, work.format(action), timeout=1800))
         found[action] = seconds / count * 1e6
-        after = daemon_memory(contender.folder)
+        after = daemon_memory(contender)
         if action == "stat" and before and after:
             found["bytes an inode"] = max(0, after - before) / count
     return found

@@ -37,11 +37,13 @@ def pytest_configure(config):
 
 def configurations():
     wanted = os.environ.get("SCRIM_POSIX_CONFIGS")
-    chosen = wanted.split(",") if wanted else ALL
-    unknown = set(chosen) - set(ALL)
+    if not wanted:
+        return ALL, False
+    unknown = set(wanted.split(",")) - set(ALL)
     if unknown:
         raise pytest.UsageError(f"unknown configurations {sorted(unknown)}; there are {ALL}")
-    return chosen, bool(wanted)
+    # The very strings of ALL: pytest sets a mount up anew where the parameter is another object.
+    return [name for name in ALL if name in wanted.split(",")], True
 
 
 def pytest_generate_tests(metafunc):
@@ -100,7 +102,7 @@ def mounted(request, workspace):
 def fs(request, mounted):
     if not mounted.alive():
         mounted.revive()
-    directory = mounted.point / f"t{next(COUNTER)}"
+    directory = mounted.top / f"t{next(COUNTER)}"
     directory.mkdir()
     directory.chmod(0o755)
     yield Place(mounted, str(directory))

@@ -90,7 +90,7 @@ class Oracle:
     vault = None
 
     def __init__(self, workspace):
-        self.point = workspace.ext4 / "oracle"
+        self.top = self.point = workspace.ext4 / "oracle"
         self.point.mkdir(exist_ok=True)
         self.point.chmod(0o755)
 
@@ -135,11 +135,20 @@ class Scrim:
         self.vault = workspace.ext4 / f"vault-{label}"
         self.point = workspace.path / f"mount-{label}"
         self.passphrase = workspace.passphrase
-        self.point.mkdir()
+        # After a failure the next test tries again, with nothing of the first attempt in its way.
+        shutil.rmtree(self.vault, ignore_errors=True)
+        self.point.mkdir(exist_ok=True)
+        # The root of a vault is never plain: there a directory is marked, as an owner would.
+        at_root = "sealed" if content == "plain" else content
         run(binary(), "init", self.vault, "--passphrase-file", self.passphrase,
-            "--kdf-cost", "low", "--content", content, "--names", names)
+            "--kdf-cost", "low", "--content", at_root, "--names", names)
         self.mount()
         self.point.chmod(0o755)
+        self.top = self.point
+        if content == "plain":
+            self.top = self.point / "marked"
+            self.top.mkdir()
+            self.mark(self.top, "plain")
 
     def mount(self, *more):
         run(binary(), "mount", self.vault, self.point, "--passphrase-file", self.passphrase,
@@ -179,7 +188,7 @@ class ReadOnlyScrim:
     def __enter__(self):
         self.scrim.close()
         self.scrim.mount("ro")
-        return self.scrim.point
+        return self.scrim.top
 
     def __exit__(self, *_):
         self.scrim.close()

@@ -40,6 +40,11 @@ class Place:
         """Whether new files are passed through, so that the backing filesystem shows."""
         return self.content in ("ext4", "plain")
 
+    @property
+    def is_passed_through(self):
+        """Whether the kernel may read and write the backing file itself."""
+        return self.content == "plain"
+
     def __truediv__(self, name):
         return os.path.join(self.dir, name)
 

@@ -224,7 +224,7 @@ class TestMarkedPlain:
         if fs.names != "plain":
             return
         path = fs.file(data=b"mount")
-        backing = fs.mount.vault / "tree" / os.path.basename(fs.dir) / "file"
+        backing = fs.mount.vault / "tree/marked" / os.path.basename(fs.dir) / "file"
         assert read(backing) == b"mount"
         backing.write_bytes(b"changed behind the mount")
         deadline = time.monotonic() + 30

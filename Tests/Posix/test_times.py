@@ -317,11 +317,13 @@ def test_the_birth_time_is_that_of_creation(fs):
     tick()
     path = fs.file()
     born = statx(path)[3]
+    if fs.is_scrim and not born:
+        pytest.skip("libfuse before 3.18 knows no statx, so no birth time is told")
     assert born > times(probe)["c"]
     tick()
     write(path, b"data")
     os.rename(path, fs / "renamed")
-    assert statx(fs / "renamed")[3] in (born, 0)
+    assert statx(fs / "renamed")[3] == born
 
 
 @pytest.mark.parametrize("kind", FILE_TYPES)
