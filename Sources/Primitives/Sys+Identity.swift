@@ -32,6 +32,7 @@ extension Sys {
   ///   - attribute: The attribute's full name.
   ///   - buffer: Where the value goes.
   /// - Returns: Length of the value in bytes.
+  /// - Throws: What lgetxattr(2) gave.
   public static func getxattrAt(
     _ directory: Int32, _ name: [UInt8], _ attribute: [UInt8],
     into buffer: UnsafeMutableRawBufferPointer

@@ -26,6 +26,7 @@ public struct Attributes: Sendable {
   /// Reads an attribute.
   ///
   /// - Parameter name: Its full name.
+  /// - Returns: Its value.
   /// - Throws: `.system(.noData)` if there is none, `.damaged` if it does not open.
   public func get(_ name: [UInt8]) throws(VaultError) -> [UInt8] {
     guard let stored = try storedName(name) else {
@@ -192,6 +193,7 @@ extension VaultDirectory {
   /// The attributes of an entry.
   ///
   /// - Parameter entry: What `lookup` found here.
+  /// - Returns: Its attributes.
   /// - Throws: `.system` (`.staleNFSFileHandle`), `.damaged` for a directory without a valid record.
   public func attributes(of entry: VaultEntry) throws(VaultError) -> Attributes {
     switch entry.mode {

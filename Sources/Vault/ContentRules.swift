@@ -29,12 +29,11 @@ public struct ContentRule: Sendable, Equatable {
   /// What files get whose whole name matches.
   public let policy: ContentPolicy
 
-  /// Takes a pattern.
+  /// Takes a pattern; nil for one that is empty or too long.
   ///
   /// - Parameters:
   ///   - pattern: 1 to 255 bytes.
   ///   - policy: What matching files get.
-  /// - Returns: nil for a pattern that is empty or too long.
   public init?(pattern: [UInt8], policy: ContentPolicy) {
     guard (1...255).contains(pattern.count) else { return nil }
     self.pattern = pattern

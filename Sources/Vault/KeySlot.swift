@@ -98,7 +98,7 @@ public enum SlotDerivation: Equatable, Sendable {
       else { return nil }
       self = .scrypt(logN: first, r: second, p: third)
     case 2:
-      guard second >= 1, (1...255).contains(third), first >= 8 * third,
+      guard (1...64).contains(second), (1...16).contains(third), first >= 8 * third,
         UInt64(first) * 1024 <= SlotDerivation.memoryLimit
       else { return nil }
       self = .argon2id(memory: first, passes: second, lanes: third)
@@ -181,6 +181,9 @@ public struct KeySlot: Sendable, Equatable {
       defer { master.wipe() }
       return SecretBytes(copying: master)
     } catch .authenticationFailed {
+      return nil
+    } catch .unavailable {
+      // Another slot may do.
       return nil
     } catch {
       throw .system(.noMemory, "deriving the slot's key: \(error)")

@@ -37,6 +37,8 @@ struct NameCoder: Sendable {
   /// - Parameters:
   ///   - name: A valid plain name.
   ///   - kind: One the policy uses.
+  /// - Returns: The name, with its sidecar if it is a hash.
+  /// - Throws: `.system` if memory runs out.
   func encode(_ name: [UInt8], kind: EntryKind) throws(VaultError) -> BackingName {
     guard let suffix = kind.suffix(policy) else {
       preconditionFailure("the name policy does not use this kind")
@@ -70,7 +72,8 @@ struct NameCoder: Sendable {
     let needsEscape =
       name.starts(with: Format.reservedPrefix) || name.hasSuffix(Format.plainContainerSuffix)
       || name.hasSuffix(Format.plainLinkSuffix)
-    return needsEscape ? Format.plainEscape + name : name
+    // The last byte keeps the name's own suffix from being taken for that of a kind.
+    return needsEscape ? Format.plainEscape + name + [UInt8(ascii: "_")] : name
   }
 
   private var longPrefix: [UInt8] {
@@ -88,6 +91,7 @@ struct NameCoder: Sendable {
   /// - Parameters:
   ///   - backing: The name in the backing directory.
   ///   - sidecar: Reads a sidecar by its name; nil where there is none.
+  /// - Returns: An entry, or why it is none.
   func decode(_ backing: [UInt8], sidecar: ([UInt8]) -> [UInt8]?) -> Decoded {
     let isHashed = backing.starts(with: longPrefix)
     let isEscaped = policy == .plain && backing.starts(with: Format.plainEscape)
@@ -124,7 +128,7 @@ struct NameCoder: Sendable {
     case .plain:
       let name =
         stem.starts(with: Format.plainEscape)
-        ? Array(stem[Format.plainEscape.count...]) : stem
+        ? Array(stem.dropFirst(Format.plainEscape.count).dropLast()) : stem
       return NameCoder.escaped(name) == stem ? name : nil
     case .sealed:
       guard let sealed = Base64URL.decode(stem),

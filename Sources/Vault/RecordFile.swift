@@ -44,8 +44,11 @@ enum RecordFile {
   /// must the file itself be synced for the same order to hold after a power cut.
   ///
   /// - Parameters:
+  ///   - record: The new record.
+  ///   - keys: The vault's keys.
   ///   - directory: May be open with O_PATH.
   ///   - durable: Whether the file must be synced in any case.
+  /// - Throws: `.system`.
   static func store(
     _ record: DirectoryRecord, keys: MasterKeys, in directory: Int32, durable: Bool
   ) throws(VaultError) {

@@ -9,10 +9,8 @@ public struct RecoveryKey: Sendable {
 
   private init(secret: SecretBytes) { self.secret = secret }
 
-  /// Reads a typed key; case, blanks and hyphens do not matter.
-  ///
-  /// - Parameter text: What was typed.
-  /// - Returns: nil if it is not a recovery key or has a typing mistake.
+  /// Reads a typed key; case, blanks and hyphens do not matter. nil if it is not a recovery key or
+  /// has a typing mistake.
   public init?(text: String) {
     guard var bytes = Base32.decode([UInt8](text.utf8)) else { return nil }
     defer { bytes.wipe() }

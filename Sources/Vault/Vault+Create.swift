@@ -89,6 +89,7 @@ extension Vault {
   /// The public header, without any secret. It is not authenticated.
   ///
   /// - Parameter path: The backing folder.
+  /// - Returns: What it says.
   /// - Throws: `.notAVault`, `.system`.
   public static func inspect(at path: String) throws(VaultError) -> VaultHeader {
     let base = try openFolder(path)

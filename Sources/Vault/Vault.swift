@@ -57,6 +57,7 @@ public final class Vault: Sendable {
   ///   - logger: Hears of damage and refusals.
   ///   - workspace: What all its containers share.
   ///   - descriptorLimit: How many directories may keep a descriptor open.
+  /// - Returns: The open vault.
   /// - Throws: `.notAVault`, `.wrongSecret`, `.locked`, `.damaged`, `.system`.
   public static func open(
     at path: String, secret: VaultSecret, access: VaultAccess,

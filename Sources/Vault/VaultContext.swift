@@ -71,6 +71,7 @@ final class VaultContext: Sendable {
   ///   - name: Empty for the descriptor itself.
   ///   - parent: The directory it was made in.
   /// - Returns: Whether its owner was changed.
+  /// - Throws: What fchownat(2) gave.
   func giveTo(
     _ owner: Owner?, _ descriptor: Int32, _ name: [UInt8] = [], in parent: Int32
   ) throws(Errno) -> Bool {

@@ -53,6 +53,7 @@ extension VaultDirectory {
   /// - Parameters:
   ///   - entry: A plain file that `lookup` found.
   ///   - flags: As in open(2), without O_CREAT; O_NOFOLLOW is added.
+  /// - Returns: The backing file.
   /// - Throws: `.system`.
   public func openPlain(
     _ entry: VaultEntry, _ flags: OpenFlags
@@ -72,7 +73,9 @@ extension VaultDirectory {
   private func openBacking(
     _ entry: VaultEntry, _ flags: OpenFlags
   ) throws(VaultError) -> (descriptor: SharedFD, status: FileStatus) {
-    let directory = try descriptor().rawValue
+    let handle = try descriptor()
+    defer { withExtendedLifetime(handle) {} }
+    let directory = handle.rawValue
     let opened = try openPermitted(entry, flags.union(.noFollow), directory)
     let status = try attempt("opening a file") { () throws(Errno) in
       try Sys.fstatx(opened.rawValue, fields: .entry)
@@ -145,6 +148,7 @@ extension VaultDirectory {
   /// length of their target.
   ///
   /// - Parameter entry: Any entry.
+  /// - Returns: The backing status, with size and type put right.
   /// - Throws: As `openContainer` and `readLink`, where size or target must be read.
   public func plainStatus(_ entry: VaultEntry) throws(VaultError) -> FileStatus {
     var status = entry.status
@@ -164,6 +168,7 @@ extension VaultDirectory {
   /// header.
   ///
   /// - Parameter entry: Any entry.
+  /// - Returns: The size.
   /// - Throws: As `openContainer` and `readLink`.
   public func plainSize(_ entry: VaultEntry) throws(VaultError) -> UInt64 {
     switch entry.mode {
@@ -181,7 +186,9 @@ extension VaultDirectory {
   }
 
   private func hint(_ entry: VaultEntry) throws(VaultError) -> SizeHint? {
-    let directory = try descriptor().rawValue
+    let handle = try descriptor()
+    defer { withExtendedLifetime(handle) {} }
+    let directory = handle.rawValue
     var bytes = [UInt8](repeating: 0, count: SizeHint.count)
     let read = try? bytes.withUnsafeMutableBytesTyped { (buffer) throws(Errno) in
       try Sys.getxattrAt(directory, entry.backingName, Format.hintAttribute, into: buffer)

@@ -21,6 +21,7 @@ extension VaultDirectory {
   ///   - mode: Permission bits, from which the caller's umask is already taken.
   ///   - owner: Who it belongs to; counts only when this process is root.
   ///   - policy: How it is stored; nil for what rules and policy say.
+  /// - Returns: The entry and its open file.
   /// - Throws: `.system` (`.fileExists` among others), `.readOnly`.
   public func createFile(
     _ name: [UInt8], mode: UInt32, owner: Owner?, policy: ContentPolicy? = nil
@@ -92,6 +93,7 @@ extension VaultDirectory {
   ///   - mode: File type and permission bits, from which the caller's umask is already taken.
   ///   - device: What a device file stands for.
   ///   - owner: Who it belongs to; counts only when this process is root.
+  /// - Returns: The new entry.
   /// - Throws: `.system`, `.readOnly`.
   public func makeNode(
     _ name: [UInt8], mode: UInt32, device: UInt64, owner: Owner?
@@ -154,6 +156,7 @@ extension VaultDirectory {
   /// - Parameters:
   ///   - file: What `createTemporary` made, in this directory or another one of the vault.
   ///   - name: The plain name; it must not exist.
+  /// - Returns: The new entry.
   /// - Throws: `.crossPolicy` if this directory would store that name in another mode, `.system`.
   public func linkTemporary(
     _ file: TemporaryFile, as name: [UInt8]

@@ -11,6 +11,7 @@ extension VaultDirectory {
   ///   - name: The plain name; it must not exist.
   ///   - target: 1 to 4095 bytes without NUL.
   ///   - owner: Who it belongs to; counts only when this process is root.
+  /// - Returns: The new entry.
   /// - Throws: `.system`, `.readOnly`.
   public func makeSymbolicLink(
     _ name: [UInt8], target: [UInt8], owner: Owner?
@@ -119,7 +120,9 @@ extension VaultDirectory {
     case .plain, .container, .directory, .special:
       throw .system(.invalidArgument, "not a symbolic link")
     }
-    let directory = try descriptor().rawValue
+    let handle = try descriptor()
+    defer { withExtendedLifetime(handle) {} }
+    let directory = handle.rawValue
     let stored = try attempt("reading a symbolic link") { () throws(Errno) in
       try Sys.readlinkat(directory, entry.backingName)
     }

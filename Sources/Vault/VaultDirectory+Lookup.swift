@@ -17,7 +17,9 @@ extension VaultDirectory {
   ///   `.invalidArgument` for what is no name).
   public func lookup(_ name: [UInt8]) throws(VaultError) -> VaultEntry? {
     try validate(name)
-    let directory = try descriptor().rawValue
+    let handle = try descriptor()
+    defer { withExtendedLifetime(handle) {} }
+    let directory = handle.rawValue
     let view = view
     if let entry = try find(name, view.record, directory) { return entry }
     let complete = view.knowsAlternates ? view : try viewWithAlternates()

@@ -55,6 +55,7 @@ extension VaultDirectory {
   /// Looks a directory up and opens it.
   ///
   /// - Parameter name: The plain name.
+  /// - Returns: The one object for that directory.
   /// - Throws: As `lookup` and `openDirectory(_:)`; `.noSuchFileOrDirectory` within.
   public func openDirectory(named name: [UInt8]) throws(VaultError) -> VaultDirectory {
     try openDirectory(try require(name))
@@ -118,6 +119,8 @@ extension VaultDirectory {
   ///   - bindings: Where the directory was found.
   ///   - parent: What a directory whose record a power cut took gets its policies from.
   ///   - status: The directory's status.
+  /// - Returns: What the valid records say together.
+  /// - Throws: `.damaged` if there is none, `.system`.
   static func loadView(
     _ directory: Int32, _ context: VaultContext, bindings: [Binding], parent: DirectoryRecord?,
     status: FileStatus

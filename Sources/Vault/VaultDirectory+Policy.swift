@@ -56,7 +56,9 @@ extension VaultDirectory {
   private func presentFlags() throws(VaultError) -> PresenceFlags {
     var flags: PresenceFlags = []
     let record = view.record
-    let directory = try descriptor().rawValue
+    let handle = try descriptor()
+    defer { withExtendedLifetime(handle) {} }
+    let directory = handle.rawValue
     for item in try list() {
       guard let kind = item.entryKind else { continue }
       switch VaultDirectory.mode(kind, item.kind, record) {
@@ -105,6 +107,7 @@ extension VaultDirectory {
   ///
   /// - Parameter entry: The directory, as `lookup` found it. A record of this vault that is only
   ///   bound to another place is kept and bound to this one; else it gets this one's policies.
+  /// - Returns: The directory.
   /// - Throws: `.system`, `.damaged`, `.readOnly`.
   public func adoptDirectory(_ entry: VaultEntry) throws(VaultError) -> VaultDirectory {
     guard entry.mode == .directory else { throw .system(.notDirectory, "adopting a directory") }

@@ -22,6 +22,7 @@ extension VaultDirectory {
   /// - Parameters:
   ///   - entry: A plain file or container with one link, that `lookup` found.
   ///   - policy: The new mode.
+  /// - Returns: What the content goes into.
   /// - Throws: `.system` (`.tooManyLinks` for a file with several names), `.readOnly`.
   public func beginReplacement(
     of entry: VaultEntry, policy: ContentPolicy

@@ -180,6 +180,9 @@ public final class VaultDirectory: Sendable {
   /// - Parameters:
   ///   - descriptor: The file or directory, perhaps open with O_PATH.
   ///   - bits: The owner's permissions that the call needs.
+  ///   - call: The call, run again with more permissions if it lacked them.
+  /// - Returns: What the call returns.
+  /// - Throws: `.system`.
   func withAccess<R>(
     to descriptor: Int32, bits: UInt32, _ call: () throws(Errno) -> R
   ) throws(VaultError) -> R {

@@ -1,0 +1,177 @@
+import Container
+import Primitives
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import Vault
+
+/// Opening, closing, locking, crashing, only reading.
+@Suite struct LifecycleTests {
+  @Test func aSecondWriterIsToldWhoTheFirstIs() throws {
+    let vault = try TestVault()
+    #expect {
+      try Vault.open(at: vault.path, secret: testSecret, access: .readWrite)
+    } throws: { error in
+      guard case .locked(let holder)? = error as? VaultError else { return false }
+      return holder.hasPrefix("process \(Sys.processID) on ")
+    }
+    _ = try Vault.open(at: vault.path, secret: testSecret, access: .readOnly)
+    try vault.reopen()
+  }
+
+  @Test func aReaderWritesNothing() throws {
+    let vault = try TestVault()
+    try vault.root.makeDirectory("d").makeFile("f", bytes("content"))
+    try vault.root.makeFile([UInt8](repeating: 65, count: 200), bytes("long"))
+    _ = try vault.root.makeSymbolicLink(bytes("l"), target: bytes("t"), owner: nil)
+    try vault.reopen(.readOnly)
+    let before = try snapshot(vault)
+    #expect(try vault.root.directory("d").content("f") == bytes("content"))
+    #expect(try vault.root.list().count == 3)
+    #expect(try vault.root.content([UInt8](repeating: 65, count: 200)) == bytes("long"))
+    #expect(try vault.root.readLink(try vault.root.find("l")) == bytes("t"))
+    for change: () throws -> Void in [
+      { try vault.root.makeDirectory("x") }, { try vault.root.makeFile("x") },
+      { try vault.root.removeFile(bytes("l")) },
+      { try vault.root.rename(bytes("l"), to: vault.root, bytes("m")) },
+      { try vault.root.setPolicy(content: .plain) },
+    ] {
+      #expect(throws: VaultError.self) { try change() }
+    }
+    try vault.vault.close()
+    #expect(try snapshot(vault) == before)
+  }
+
+  /// Names, contents and all three times of everything in the backing folder.
+  private func snapshot(_ vault: TestVault) throws -> [String] {
+    var lines: [String] = []
+    func walk(_ path: String) throws {
+      let directory = try Sys.openat(
+        vault.folder.descriptor.rawValue, bytes(path), [.readOnly, .directory, .noAccessTime])
+      for entry in try Sys.entries(of: directory.rawValue) {
+        let name = path + "/" + String(decoding: entry.name, as: UTF8.self)
+        let status = try Sys.statx(directory.rawValue, entry.name)
+        lines.append(
+          "\(name) \(status.inode) \(status.mode) \(status.size) \(status.mtime) \(status.ctime)")
+        if entry.kind == .directory { try walk(name) }
+      }
+    }
+    try walk("vault")
+    return lines.sorted()
+  }
+
+  @Test func sessionsFollowEachOther() throws {
+    let vault = try TestVault()
+    let first = vault.vault.session
+    #expect(vault.vault.uncleanWindows.isEmpty)
+    try vault.reopen()
+    #expect(vault.vault.session > first)
+    #expect(vault.vault.uncleanWindows.isEmpty)
+    let second = vault.vault.session
+    try vault.crash()
+    #expect(vault.vault.session > second)
+    #expect(vault.vault.uncleanWindows.count == 1)
+  }
+
+  @Test func aTornSessionPageLeavesTheOtherOne() throws {
+    let vault = try TestVault()
+    let session = vault.vault.session
+    try vault.vault.close()
+    var content = try vault.folder.contents("vault/scrim.session")
+    #expect(content.count == 8192)
+    // Three changes so far: created, opened, closed; the last one went to page 0.
+    for index in 0..<4096 where index.isMultiple(of: 7) { content[index] ^= 1 }
+    let torn = try vault.folder.makeFile("vault/scrim.session", content)
+    _ = consume torn
+    let reader = try Vault.open(at: vault.path, secret: testSecret, access: .readOnly)
+    #expect(reader.session == session)
+    #expect(reader.uncleanWindows.count == 1)
+    let empty = try vault.folder.makeFile("vault/scrim.session")
+    _ = consume empty
+    #expect(isRejected { try Vault.open(at: vault.path, secret: testSecret, access: .readOnly) })
+  }
+
+  @Test func afterACrashUnfinishedFilesAreEmptyAndElsewhereDamage() throws {
+    let vault = try TestVault()
+    try vault.root.makeFile("kept", bytes("kept"))
+    _ = try vault.root.createFile(bytes("unfinished"), mode: 0o644, owner: nil)
+    try vault.crash()
+    #expect(try vault.root.content("kept") == bytes("kept"))
+    #expect(try vault.root.content("unfinished") == [])
+
+    let clean = try TestVault()
+    let entry = try clean.root.makeFile("emptied", bytes("x"))
+    try clean.reopen()
+    let path = "vault/tree/" + String(decoding: entry.backingName, as: UTF8.self)
+    let emptied = try clean.folder.makeFile(path)
+    _ = consume emptied
+    let found = try clean.root.find("emptied")
+    #expect(isRejected { try clean.root.openContainer(found) })
+  }
+
+  @Test func afterACrashAnEmptyDirectoryWithoutRecordGetsANewOne() throws {
+    let vault = try TestVault()
+    try vault.root.makeDirectory("d")
+    let name = try vault.root.find("d").backingName
+    let backing = try vault.backing([name])
+    try vault.crash()
+    let record = try vault.folder.makeFile(
+      "vault/tree/" + String(decoding: name, as: UTF8.self) + "/.scrim-dir")
+    _ = consume record
+    try? Sys.removexattrPath(backing.rawValue, bytes("user.scrim.dir"))
+    // Touched now, so not within the window of the session that crashed.
+    #expect(isRejected { try vault.root.directory("d") })
+    try vault.crash()
+    let directory = try vault.root.directory("d")
+    try directory.makeFile("f", bytes("1"))
+    try vault.reopen()
+    #expect(try vault.root.directory("d").content("f") == bytes("1"))
+  }
+
+  @Test func aSidecarThatWasLostIsWrittenAgain() throws {
+    let vault = try TestVault()
+    let long = [UInt8](repeating: 66, count: 255)
+    let entry = try vault.root.makeFile(long, bytes("x"))
+    try Sys.unlinkat(try vault.backing().rawValue, entry.backingName + bytes(".n"))
+    #expect(try vault.root.list().isEmpty)
+    #expect(try vault.root.content(long) == bytes("x"))
+    #expect(try vault.root.list().map(\.name) == [long])
+    try vault.root.removeFile(long)
+    #expect(try Sys.entries(of: try vault.backing().rawValue).map(\.name) == [bytes(".scrim-dir")])
+  }
+
+  @Test func foldersThatAreNoVaultAreSaidToBeNone() throws {
+    let folder = try TemporaryDirectory()
+    for path in [folder.path, folder.path("missing")] {
+      #expect {
+        try Vault.open(at: path, secret: testSecret, access: .readOnly)
+      } throws: { error in
+        if case .notAVault? = error as? VaultError { true } else { false }
+      }
+    }
+    let file = try folder.makeFile("something")
+    _ = consume file
+    #expect(
+      errno { try Vault.create(at: folder.path, slots: [SlotRequest(secret: testSecret)]) }
+        == .directoryNotEmpty)
+  }
+
+  @Test func manyDirectoriesWorkWithFewDescriptors() throws {
+    let folder = try TemporaryDirectory()
+    let path = folder.path("vault")
+    try Vault.create(at: path, slots: [SlotRequest(secret: testSecret)])
+    let vault = try Vault.open(
+      at: path, secret: testSecret, access: .readWrite, descriptorLimit: 16)
+    var directories: [VaultDirectory] = []
+    for index in 0..<100 { directories.append(try vault.root.makeDirectory("\(index)")) }
+    for _ in 0..<3 {
+      for directory in directories { #expect(try directory.lookup(bytes("none")) == nil) }
+    }
+    let open = try Sys.entries(
+      of: try Sys.openat(
+        Sys.currentDirectory, bytes("/proc/self/fd"), [.readOnly, .directory]).rawValue)
+    #expect(open.count < 90)
+    try vault.close()
+  }
+}
