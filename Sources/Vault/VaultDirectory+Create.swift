@@ -27,12 +27,13 @@ extension VaultDirectory {
     _ name: [UInt8], mode: UInt32, owner: Owner?, policy: ContentPolicy? = nil
   ) throws(VaultError) -> CreatedFile {
     try changing { (directory) throws(VaultError) in
-      try requireFree(name)
-      let record = view.record
+      try validate(name)
+      let record = try viewWithAlternates().record
       let policy = policy ?? record.policy(for: name)
       let inodeMode: InodeMode = policy == .plain ? .plain : .container
-      try announce(policy == .plain ? .plainFiles : .containers)
       let kind = EntryKind.of(inodeMode, names: record.names)
+      try requireFree(name, for: kind)
+      try announce(policy == .plain ? .plainFiles : .containers)
       let backing = try backingName(name, kind, record)
       if let sidecar = backing.sidecar { try write(sidecar, directory) }
       let descriptor = try attempt("creating a file") { () throws(Errno) in
@@ -108,10 +109,10 @@ extension VaultDirectory {
     case .fifo, .socket, .characterDevice, .blockDevice: break
     }
     return try changing { (directory) throws(VaultError) in
-      try requireFree(name)
+      let kind = EntryKind.of(.special, names: try viewWithAlternates().record.names)
+      try requireFree(name, for: kind)
       try announce(.specialFiles)
       let record = view.record
-      let kind = EntryKind.of(.special, names: record.names)
       let backing = try backingName(name, kind, record)
       if let sidecar = backing.sidecar { try write(sidecar, directory) }
       try attempt("making a special file") { () throws(Errno) in
@@ -162,10 +163,10 @@ extension VaultDirectory {
     _ file: TemporaryFile, as name: [UInt8]
   ) throws(VaultError) -> VaultEntry {
     try changing { (directory) throws(VaultError) in
-      try requireFree(name)
-      let record = view.record
+      let record = try viewWithAlternates().record
       guard record.policy(for: name) == file.policy else { throw .crossPolicy }
       let kind = EntryKind.of(file.container == nil ? .plain : .container, names: record.names)
+      try requireFree(name, for: kind)
       let backing = try backingName(name, kind, record)
       if let container = file.container {
         container.file.addBinding(context.keys.binding(of: name, in: record.id))
@@ -194,12 +195,12 @@ extension VaultDirectory {
     }
   }
 
-  /// Checks that no entry of any kind has a name. Where only one kind is possible the exclusive
-  /// creation that follows finds out by itself.
-  func requireFree(_ name: [UInt8]) throws(VaultError) {
+  /// Checks that no entry of any kind has a name. Where only the kind to be made is possible the
+  /// exclusive creation that follows finds out by itself.
+  func requireFree(_ name: [UInt8], for kind: EntryKind) throws(VaultError) {
     try validate(name)
     let view = try viewWithAlternates()
-    if kinds(view.record).count == 1, view.alternates.isEmpty, ConflictName(name) == nil { return }
+    if kinds(view.record) == [kind], view.alternates.isEmpty, ConflictName(name) == nil { return }
     if try lookup(name) != nil { throw .system(.fileExists, "the name exists") }
   }
 }

@@ -15,13 +15,11 @@ extension VaultDirectory {
     _ name: [UInt8], mode: UInt32, owner: Owner?
   ) throws(VaultError) -> (entry: VaultEntry, directory: VaultDirectory) {
     try changing { (directory) throws(VaultError) in
-      try requireFree(name)
+      try validate(name)
+      // Exclusive creation happens under a reserved name, so this looks for the real one.
+      if try lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       let record = view.record
       let backing = try backingName(name, .primary, record)
-      // Exclusive creation happens under a reserved name, so this looks for the real one.
-      if try status(directory, backing.name) != nil {
-        throw .system(.fileExists, "the name exists")
-      }
       if let sidecar = backing.sidecar { try write(sidecar, directory) }
       let child = record.child(at: context.keys.binding(of: name, in: record.id))
       let opened = try makeRecorded(child, mode, owner, directory, at: backing.name)

@@ -17,10 +17,7 @@ extension VaultDirectory {
     _ name: [UInt8], target: [UInt8], owner: Owner?
   ) throws(VaultError) -> VaultEntry {
     try changing { (directory) throws(VaultError) in
-      try requireFree(name)
-      if try status(directory, try backingName(name, .primary, view.record).name) != nil {
-        throw .system(.fileExists, "the name exists")
-      }
+      if try lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       let (temporary, kind) = try prepareLink(name, target, directory)
       do throws(VaultError) {
         let backing = try backingName(name, kind, view.record)
@@ -184,7 +181,7 @@ extension VaultDirectory {
   ) throws(VaultError) -> VaultEntry {
     if entry.mode == .directory { throw .system(.notPermitted, "a hard link to a directory") }
     return try VaultDirectory.changing(self, target) { (from, into) throws(VaultError) in
-      try target.requireFree(name)
+      if try target.lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       switch entry.mode {
       case .symbolicLink, .longLink:
         let copy = try copyLink(entry, to: target, as: name, from, into)

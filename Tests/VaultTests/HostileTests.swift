@@ -12,8 +12,8 @@ import Testing
     _ vault: TestVault, _ from: [[UInt8]], _ old: [UInt8], _ to: [[UInt8]], _ new: [UInt8],
     flags: RenameFlags = []
   ) throws {
-    try Sys.renameat2(
-      try vault.backing(from).rawValue, old, try vault.backing(to).rawValue, new, flags: flags)
+    let (source, target) = (try vault.backing(from), try vault.backing(to))
+    try Sys.renameat2(source.rawValue, old, target.rawValue, new, flags: flags)
   }
 
   private func copyRecord(_ from: SharedFD, _ to: SharedFD) throws {
@@ -98,7 +98,7 @@ import Testing
     #expect(isRejected { try vault.root.lookup(bytes("planted.txt")) })
     #expect(try vault.root.list().first?.problem != nil)
     #expect(isRejected { try vault.root.createFile(bytes("planted.txt"), mode: 0o600, owner: nil) })
-    try Sys.symlinkat(target: bytes("/etc/passwd"), try vault.backing().rawValue, bytes("link"))
+    try Sys.symlinkat(target: bytes("/etc/passwd"), vault.tree, bytes("link"))
     let link = try vault.root.find("link")
     #expect(isRejected { try vault.root.readLink(link) })
   }
@@ -132,7 +132,7 @@ import Testing
   @Test func anEntryOfAnotherTypeIsRefused() throws {
     let vault = try TestVault()
     let backing = try vault.root.makeFile("file", bytes("x")).backingName
-    let tree = try vault.backing().rawValue
+    let tree = vault.tree
     try Sys.unlinkat(tree, backing)
     try Sys.mknodat(tree, backing, mode: 0o010600)
     #expect(isRejected { try vault.root.lookup(bytes("file")) })
@@ -186,7 +186,7 @@ import Testing
     try first.updateRecord {
       $0.bindings.append(vault.vault.context.keys.binding(of: bytes("two"), in: vault.root.id))
     }
-    try Sys.mkdirat(try vault.backing().rawValue, bytes("two"), mode: 0o755)
+    try Sys.mkdirat(vault.tree, bytes("two"), mode: 0o755)
     let made = try vault.folder.makeFile("vault/tree/two/.scrim-dir")
     _ = consume made
     try copyRecord(try vault.backing([bytes("one")]), try vault.backing([bytes("two")]))
@@ -212,7 +212,7 @@ import Testing
     try vault.reopen()
     let entry = try vault.root.find("file")
     if (try? Sys.getxattrAt(
-      try vault.backing().rawValue, backing, bytes("user.scrim.hint"),
+      vault.tree, backing, bytes("user.scrim.hint"),
       into: UnsafeMutableRawBufferPointer(start: nil, count: 0))) != nil
     {
       #expect(isRejected { try vault.root.openContainer(entry) })

@@ -21,6 +21,7 @@ final class TestVault {
   let folder: TemporaryDirectory
   var path: String { folder.path("vault") }
   private(set) var vault: Vault
+  private let backingTree: SharedFD
 
   init(
     content: ContentPolicy = .sealed, names: NamePolicy = .sealed,
@@ -31,6 +32,9 @@ final class TestVault {
       at: folder.path("vault"), slots: [SlotRequest(secret: testSecret)], content: content,
       names: names)
     vault = try Vault.open(at: folder.path("vault"), secret: testSecret, access: .readWrite)
+    backingTree = SharedFD(
+      try Sys.openat(
+        folder.descriptor.rawValue, bytes("vault/tree"), [.readOnly, .directory]))
   }
 
   var root: VaultDirectory { vault.root }
@@ -49,6 +53,9 @@ final class TestVault {
     _ = consume session
     vault = try Vault.open(at: path, secret: testSecret, access: .readWrite)
   }
+
+  /// A descriptor of `tree/`, open as long as this is.
+  var tree: Int32 { backingTree.rawValue }
 
   /// A descriptor of `tree/` or something in it, to do what an attacker or a tool would.
   func backing(_ components: [[UInt8]] = []) throws -> SharedFD {
@@ -87,7 +94,9 @@ extension VaultDirectory {
     var content = [UInt8](repeating: 0, count: size)
     let count = try content.withUnsafeMutableBytes { buffer in
       if entry.mode == .plain {
-        return try Sys.pread(try openPlain(entry, .readOnly).rawValue, buffer, at: 0)
+        let file = try openPlain(entry, .readOnly)
+        defer { withExtendedLifetime(file) {} }
+        return try Sys.pread(file.rawValue, buffer, at: 0)
       }
       return try openContainer(entry).file.read(at: 0, into: buffer)
     }
