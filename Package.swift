@@ -14,7 +14,10 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 
 let package = Package(
   name: "scrim",
-  products: [.executable(name: "scrim", targets: ["scrim"])],
+  products: [
+    .executable(name: "scrim", targets: ["scrim"]),
+    .executable(name: "scrim-broker", targets: ["scrim-broker"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -33,10 +36,14 @@ let package = Package(
     .target(
       name: "Vault", dependencies: ["Container", "Primitives", system, logging],
       swiftSettings: strict),
+    .target(name: "BrokerProtocol", dependencies: ["CLinux", system], swiftSettings: strict),
+    .executableTarget(
+      name: "scrim-broker", dependencies: ["BrokerProtocol", "CLinux", system],
+      swiftSettings: strict),
     .target(
       name: "Mount",
       dependencies: [
-        "Vault", "Container", "Primitives", "CFuse", "CLinux", system, logging,
+        "Vault", "Container", "Primitives", "BrokerProtocol", "CFuse", "CLinux", system, logging,
       ],
       swiftSettings: strict),
     .executableTarget(
@@ -62,7 +69,8 @@ let package = Package(
     .testTarget(
       name: "MountTests",
       dependencies: [
-        "Mount", "MountTestServer", "Vault", "Container", "Primitives", "TestSupport", system,
+        "Mount", "MountTestServer", "BrokerProtocol", "scrim-broker", "CLinux", "Vault",
+        "Container", "Primitives", "TestSupport", system,
         logging,
       ],
       swiftSettings: strict),

@@ -33,6 +33,7 @@ public enum Mount {
     options.readOnly = isReadOnly
     let probe = openProbe(vault, isReadOnly: isReadOnly)
     options.passthroughProbe = options.passthroughProbe ?? probe?.rawValue
+    options.vaultFolder = vault.path
     let fileSystem = try makeFileSystem(vault, isReadOnly: isReadOnly, logger)
     let maintenance = try startMaintenance(fileSystem)
     defer {

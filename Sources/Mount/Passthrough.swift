@@ -135,25 +135,66 @@ public final class BackingRegistry: Sendable {
 }
 
 /// Whether passthrough works here, found by trying it.
-enum PassthroughProbe {
-  /// Registers and takes back `probe`, or says in words why that cannot be.
-  static func run(
-    _ registrar: any BackingRegistrar, agreed: Bool, wanted: Bool, kernelMinor: UInt32,
-    probe: Int32?
-  ) -> Availability {
-    guard wanted else { return .unavailable("switched off by option") }
+struct PassthroughProbe {
+  /// What registers, here or in the broker.
+  private(set) var registrar: any BackingRegistrar
+  /// Whether it works.
+  private(set) var result: Availability
+
+  /// Registers a backing file and takes it back, or says in words why that cannot be.
+  ///
+  /// - Parameters:
+  ///   - options: say whether it is wanted, what to try it with, and where the vault is, for the broker.
+  ///   - device: the session's descriptor.
+  ///   - agreed: whether the kernel took the wish for it.
+  ///   - kernelMinor: the protocol it speaks.
+  init(_ options: SessionOptions, device: Int32, agreed: Bool, kernelMinor: UInt32) {
+    registrar = options.registrar ?? DeviceRegistrar(device: device)
+    result = .active
+    guard options.passthrough else {
+      result = .unavailable("switched off by option")
+      return
+    }
     guard agreed else {
-      return .unavailable(
+      result = .unavailable(
         kernelMinor < 40
           ? "the kernel speaks FUSE 7.\(kernelMinor), passthrough came with 7.40 (Linux 6.9)"
           : "the kernel did not offer it (built without CONFIG_FUSE_PASSTHROUGH)")
+      return
     }
-    guard let probe else { return .unavailable("no backing file to try it with") }
-    do throws(Errno) {
-      registrar.unregister(try registrar.register(probe))
-      return .active
+    guard let file = options.passthroughProbe else {
+      result = .unavailable("no backing file to try it with")
+      return
+    }
+    let refusal = refusal(file)
+    guard refusal == .notPermitted, options.registrar == nil, let folder = options.vaultFolder
+    else {
+      result = refusal.map { .unavailable(Self.reason($0)) } ?? .active
+      return
+    }
+    do throws(BrokerFailure) {
+      registrar = try BrokerRegistrar(device: device, folder: folder)
+      result = self.refusal(file).map { .unavailable(Self.brokerReason($0)) } ?? .active
     } catch {
-      return .unavailable(reason(error))
+      result = .unavailable(error.reason)
+    }
+  }
+
+  private func refusal(_ file: Int32) -> Errno? {
+    do throws(Errno) {
+      registrar.unregister(try registrar.register(file))
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  private static func brokerReason(_ error: Errno) -> String {
+    switch error {
+    case .permissionDenied: "the broker takes only files open for reading and writing"
+    case .notPermitted: "the broker's CAP_SYS_ADMIN does not count here (in a container)"
+    case .socketNotConnected: "the broker ended"
+    default: reason(error)
     }
   }
 

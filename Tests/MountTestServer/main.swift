@@ -31,6 +31,7 @@ options.allowOther = settings["allow_other"] != "off"
 options.ioUring = IOUringMode(rawValue: settings["io_uring"] ?? "auto") ?? .auto
 options.passthrough = settings["passthrough"] != "off"
 options.passthroughProbe = server.probe
+options.vaultFolder = settings["vault"] == "on" ? words[2] : nil
 options.nonEmpty = settings["nonempty"] == "on"
 if let depth = settings["depth"].flatMap({ Int($0) }) { options.ringDepth = depth }
 if let readAhead = settings["read_ahead"].flatMap({ Int($0) }) { options.readAheadKiB = readAhead }

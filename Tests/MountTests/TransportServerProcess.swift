@@ -44,7 +44,11 @@ final class ServerProcess {
   private var buffered: [UInt8] = []
 
   /// Starts a server with `files` in its backing folder and waits until it serves.
-  init(_ settings: [String] = [], files: [String: [UInt8]] = [:]) throws {
+  /// As another `user` it owns the folders, and gets `environment`, words `NAME=VALUE`.
+  init(
+    _ settings: [String] = [], files: [String: [UInt8]] = [:], user: uid_t? = nil,
+    environment: [String] = []
+  ) throws {
     var template = Array("/dev/shm/scrim-transport-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw Self.failure("mkdtemp") }
     base = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
@@ -54,7 +58,7 @@ final class ServerProcess {
     mkdir(backing, 0o755)
     chmod(base, 0o755)
     for (name, content) in files { try Self.write(content, to: "\(backing)/\(name)") }
-    try spawn(settings)
+    try spawn(settings, user: user, environment: environment)
     ready = try line(startingWith: "ready")
   }
 
@@ -83,7 +87,7 @@ final class ServerProcess {
   }
 
   /// The server's program lies beside the test bundle.
-  private static func executable() throws -> String {
+  static func executable(_ name: String = "MountTestServer") throws -> String {
     var buffer = [CChar](repeating: 0, count: 4096)
     let count = readlink("/proc/self/exe", &buffer, buffer.count)
     guard count > 0 else { throw failure("readlink") }
@@ -92,14 +96,26 @@ final class ServerProcess {
     let candidates = [path] + CommandLine.arguments
     for candidate in candidates {
       guard let slash = candidate.lastIndex(of: "/") else { continue }
-      let program = "\(candidate[..<slash])/MountTestServer"
+      let program = "\(candidate[..<slash])/\(name)"
       if access(program, X_OK) == 0 { return program }
     }
-    throw TransportTestError(description: "MountTestServer is not beside \(path)")
+    throw TransportTestError(description: "\(name) is not beside \(path)")
   }
 
-  private func spawn(_ settings: [String]) throws {
+  /// The server's words as another user: run from a copy, as a checkout may be in a folder of root's.
+  private func words(_ settings: [String], user: uid_t?, environment: [String]) throws -> [String] {
     let program = try Self.executable()
+    guard let user else { return [program, mountPoint, backing] + settings }
+    let copy = "\(base)/server"
+    let prepare = "cp '\(program)' '\(copy)' && chown -R \(user):\(user) '\(base)'"
+    guard system(prepare) == 0 else { throw Self.failure("copying the server") }
+    return ["/usr/bin/setpriv", "--reuid=\(user)", "--regid=\(user)", "--clear-groups"]
+      + ["/usr/bin/env"] + environment + [copy, mountPoint, backing] + settings
+  }
+
+  private func spawn(_ settings: [String], user: uid_t?, environment: [String]) throws {
+    let words = try words(settings, user: user, environment: environment)
+    let program = words[0]
     var toChild: [Int32] = [0, 0]
     var fromChild: [Int32] = [0, 0]
     guard pipe(&toChild) == 0, pipe(&fromChild) == 0 else { throw Self.failure("pipe") }
@@ -111,7 +127,6 @@ final class ServerProcess {
     posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
     posix_spawn_file_actions_addclose(&actions, toChild[0])
     posix_spawn_file_actions_addclose(&actions, fromChild[1])
-    let words = [program, mountPoint, backing] + settings
     var arguments: [UnsafeMutablePointer<CChar>?] = words.map { word in strdup(word) }
     arguments.append(nil)
     defer { for argument in arguments { free(argument) } }

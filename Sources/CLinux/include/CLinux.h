@@ -1,6 +1,7 @@
 // What Swift cannot import from libc: variadics, macros, ioctl numbers, newer kernel structures.
 // Unless said otherwise a function returns -1 and sets errno on failure, and does not retry EINTR.
 #pragma once
+#include "CLinuxBroker.h"
 #include "CLinuxTransport.h"
 #include <pthread.h>
 #include <stdint.h>

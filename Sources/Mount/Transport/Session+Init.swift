@@ -29,11 +29,11 @@ extension Session {
   func completeInit(_ agreed: UInt64?) {
     guard let offer = state.read({ $0.offer }) else { return }
     let capabilities = agreed ?? 0
-    let registrar = options.registrar ?? DeviceRegistrar(device: device)
-    let passthrough = PassthroughProbe.run(
-      registrar, agreed: capabilities & Wire.Capability.passthrough != 0,
-      wanted: options.passthrough, kernelMinor: offer.minor, probe: options.passthroughProbe)
-    if passthrough.isActive { backing.activate(registrar) }
+    let probe = PassthroughProbe(
+      options, device: device, agreed: capabilities & Wire.Capability.passthrough != 0,
+      kernelMinor: offer.minor)
+    let passthrough = probe.result
+    if passthrough.isActive { backing.activate(probe.registrar) }
     let ioUring = startRings(agreed: capabilities & Wire.Capability.overIOURing != 0)
     let negotiated = Negotiated(
       kernelMinor: offer.minor, capabilities: capabilities, passthrough: passthrough,

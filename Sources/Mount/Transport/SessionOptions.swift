@@ -39,7 +39,9 @@ public struct SessionOptions: Sendable {
   public var passthroughProbe: Int32?
   /// 1, or 2 where the backing filesystem is itself stacked (overlayfs), which then cannot be stacked upon.
   public var stackDepth: UInt32 = 1
-  /// Registers backing files; nil: the session's own descriptor.
+  /// The folder that holds `scrim.vault`: an unprivileged mount gets passthrough for what is in it from a broker.
+  public var vaultFolder: String?
+  /// Registers backing files; nil: the session's own descriptor, or a broker.
   public var registrar: (any BackingRegistrar)?
 
   /// Whether requests travel over io_uring.
