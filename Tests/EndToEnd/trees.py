@@ -49,9 +49,11 @@ def build(root, rng, files=5200):
     while len(made) < files - 300:
         size = rng.choice((0, 10, 100, 1000, 3000, 5000, 9000))
         write(os.path.join(rng.choice(directories), b"file %d.txt" % len(made)), content(rng, size))
+    files = list(made)
     add_links(rng, directories, made)
     add_holes(root, made)
-    add_specials(root, rng, made)
+    add_specials(root, rng, files)
+    made.append(os.path.join(root, b"fifo"))
     for path in reversed(directories):
         os.utime(path, ns=(10**18 + rng.randrange(10**17), 10**18 + rng.randrange(10**17)))
     return len(made)
@@ -88,12 +90,10 @@ def add_holes(root, made):
         made.append(path)
 
 
-def add_specials(root, rng, made):
-    path = os.path.join(root, b"fifo")
-    os.mkfifo(path)
-    made.append(path)
+def add_specials(root, rng, files):
+    os.mkfifo(os.path.join(root, b"fifo"))
     for i in range(20):
-        path = rng.choice(made[:1000])
+        path = rng.choice(files)
         os.chmod(path, rng.choice((0o600, 0o644, 0o755, 0o400)))
         os.setxattr(path, b"user.note %d" % i, rng.randbytes(rng.randrange(100)))
     directory = os.path.join(root, b"attributes")
