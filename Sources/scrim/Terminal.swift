@@ -1,5 +1,6 @@
 import Glibc
 import Primitives
+import Synchronization
 
 /// Reading a passphrase from the controlling terminal with echo off.
 enum Terminal {
@@ -20,19 +21,14 @@ enum Terminal {
       throw Failure(
         .noPassphrase, "the terminal's echo cannot be switched off; use --passphrase-file")
     }
-    // An interrupt while echo is off would leave the user's shell without echo: hold it back.
-    var held = sigset_t()
-    var before = sigset_t()
-    sigemptyset(&held)
-    for signal in [SIGINT, SIGTERM, SIGQUIT, SIGTSTP, SIGHUP] { sigaddset(&held, signal) }
-    sigprocmask(SIG_BLOCK, &held, &before)
+    // A signal while echo is off would leave the user's shell without echo: it is delivered
+    // once everything is as it was.
+    let signals = HeldSignals([SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGTSTP])
+    defer { signals.deliver() }
     var silent = settings
-    silent.c_lflag &= ~tcflag_t(ECHO | ISIG)
+    silent.c_lflag &= ~tcflag_t(ECHO)
     tcsetattr(terminal, TCSAFLUSH, &silent)
-    defer {
-      tcsetattr(terminal, TCSAFLUSH, &settings)
-      sigprocmask(SIG_SETMASK, &before, nil)
-    }
+    defer { tcsetattr(terminal, TCSAFLUSH, &settings) }
     show(prompt, on: terminal)
     defer { show("\n", on: terminal) }
     return try readLine(from: terminal)
@@ -59,9 +55,7 @@ enum Terminal {
     while typed.count < longestPassphrase {
       var byte: UInt8 = 0
       let got = read(terminal, &byte, 1)
-      if got < 0 && errno == EINTR { continue }
-      // With signals off, ^C and ^D arrive as bytes: both give up.
-      guard got == 1, byte != 3, byte != 4 else {
+      guard got == 1 else {
         throw Failure(.noPassphrase, "no passphrase was given, so nothing was done")
       }
       if byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") { break }
@@ -69,5 +63,33 @@ enum Terminal {
     }
     guard !typed.isEmpty else { throw Failure(.noPassphrase, "the passphrase was empty") }
     return SecretBytes(copying: typed)
+  }
+}
+
+/// Signals that are noted instead of acted on for a while; a read(2) they come into ends with EINTR.
+private struct HeldSignals {
+  private static let caught = Atomic<Int32>(0)
+  private let before: [(signal: Int32, action: sigaction)]
+
+  init(_ signals: [Int32]) {
+    // Initialised here rather than in the handler, which may do very little.
+    Self.caught.store(0, ordering: .relaxed)
+    before = signals.map { signal in
+      var action = sigaction()
+      action.__sigaction_handler.sa_handler = { Self.caught.store($0, ordering: .relaxed) }
+      var old = sigaction()
+      sigaction(signal, &action, &old)
+      return (signal, old)
+    }
+  }
+
+  /// Brings back what was before, and then has the last of them do what it does.
+  func deliver() {
+    for (signal, action) in before {
+      var action = action
+      sigaction(signal, &action, nil)
+    }
+    let signal = Self.caught.load(ordering: .relaxed)
+    if signal != 0 { raise(signal) }
   }
 }

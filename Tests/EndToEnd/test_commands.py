@@ -6,10 +6,12 @@ import os
 import pty
 import re
 import select
+import signal
+import termios
 import time
 
 import pytest
-from harness import PASSPHRASE, SCRIM, fails, run, scrim, seeded
+from harness import PASSPHRASE, SCRIM, fails, run, scrim, seeded, wait_for
 from harness import NOT_A_VAULT, NOT_EMPTY, NOT_FOUND, NO_PASSPHRASE, USAGE, WRONG_SECRET
 
 offline = pytest.mark.offline
@@ -68,6 +70,23 @@ def test_init_asks_twice_on_the_terminal_without_echo(workspace):
     secret = workspace.path / "secret"
     secret.write_bytes(b"typed")
     scrim("ls", workspace.path / "v", "--passphrase-file", secret)
+
+
+@offline
+def test_an_interrupt_at_the_prompt_ends_at_once_and_brings_echo_back(workspace):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(SCRIM, [os.fspath(SCRIM), "init", os.fspath(workspace.path / "v")])
+    shown = b""
+    while b"passphrase" not in shown:
+        shown += os.read(terminal, 4096)
+    wait_for(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO, "echo to go")
+    os.write(terminal, b"\x03")
+    wait_for(lambda: termios.tcgetattr(terminal)[3] & termios.ECHO, "echo to come back")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGINT
+    assert not (workspace.path / "v").exists()
 
 
 @offline
