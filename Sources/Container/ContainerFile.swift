@@ -1,144 +1,210 @@
 import Primitives
+import Synchronization
 import SystemPackage
 
-/// An open container.
+/// An open container: a file of its own, with random access, inside a backing file.
+///
+/// Safe to use from several threads: readers run in parallel, writers alone. Lock order:
+/// `commitLock`, then `lock`, then those of the workspace, key ring and cache, which are leaves.
 public final class ContainerFile: @unchecked Sendable {
-  private init() {}
+  /// Held while a commit or sync runs, so that no commit replaces one that is being synced.
+  let commitLock = ReadWriteLock()
+  /// Guards everything below.
+  let lock = ReadWriteLock()
 
-  /// Starts a container in an empty backing file. Nothing is written before the first commit.
-  ///
-  /// - Parameters:
-  ///   - store: The empty backing file.
-  ///   - keys: The vault's keys.
-  ///   - parameters: What the container is to be.
-  ///   - workspace: What the containers of a mount share.
-  public static func create(
-    store: any BlockStore, keys: ContainerKeys, parameters: ContainerParameters,
-    workspace: Workspace
-  ) throws(ContainerError) -> ContainerFile { throw .io(.notSupported) }
+  /// The container's random name.
+  public let fileID: FileID
+  /// How the content is stored.
+  public let policy: ContentPolicy
+  /// Whether opening took an excuse: an older commit counts, or none. The caller logs it.
+  public let healed: Bool
 
-  /// Opens a container: reads its header, and nothing else unless a torn commit is excused.
-  ///
-  /// - Parameters:
-  ///   - store: The backing file.
-  ///   - keys: The vault's keys.
-  ///   - parameters: The session; policy and bindings count only where an excuse makes the file one
-  ///     that was never committed.
-  ///   - excuse: Whether a torn commit may be passed over.
-  ///   - knownDurable: `durableCommit` of an earlier object for the same file in this session; nil
-  ///     if not known, which costs a sync before the first change.
-  ///   - workspace: What the containers of a mount share.
-  public static func open(
-    store: any BlockStore, keys: ContainerKeys, parameters: ContainerParameters,
-    excuse: TornExcuse, knownDurable: UInt64? = nil, workspace: Workspace
-  ) throws(ContainerError) -> ContainerFile { throw .io(.notSupported) }
+  let session: UInt64
+  let workspace: Workspace
+  let pages: PageFile
+  let allocator: Allocator
+  let tree: Tree
+  let buffer: BlockBuffer
+  let cache = BlockCache()
+
+  var logicalSize: UInt64
+  var names: [Binding]
+  var namesOverflow: Bool
+  /// Whether something differs from the last commit.
+  var isChanged: Bool
+  /// Whether the last commit holds the content in its header.
+  var isInline: Bool
+  var history: History
+  /// The free list of the last commit as its header states it, until a writer needs it.
+  var unloadedList: UnloadedList?
+  /// Pages of the last commit's free list.
+  var listPages: [Extent] = []
+  /// Modification time that is still to be set on the backing file.
+  var pendingTime: TimeSpec?
+  var trial = CompressionTrial()
+
+  /// What is known of the commits in the slots.
+  struct History {
+    /// Number of the last commit, 0 before the first.
+    var commit: UInt64 = 0
+    /// Slot of the last commit.
+    var slot = 0
+    /// Number of the commit in the other slot, 0 if there is none that counts.
+    var other: UInt64 = 0
+    /// Highest number seen.
+    var highest: UInt64 = 0
+    /// Number of the newest durable commit, 0 if none is known to be.
+    var durable: UInt64 = 0
+    /// Whether the last commit may or may not be durable.
+    var isDurabilityUnknown = false
+    /// Whether the other slot has never been written.
+    var isAlone = true
+    /// Whether a sync failed, after which the kernel may have forgotten what it had to write.
+    var isSyncSuspect = false
+    /// Whether the backing file has pages of a container that was never committed.
+    var needsReset = false
+  }
+
+  /// Free and held extents of a header with the first page of the rest.
+  struct UnloadedList {
+    var free: [Extent]
+    var held: [Extent]
+    var heldCommit: UInt64
+    var list: Reference
+  }
+
+  init(_ header: Header, history: History, isNew: Bool, healed: Bool, context: Context) {
+    fileID = header.fileID
+    policy = header.policy
+    self.healed = healed
+    session = context.session
+    workspace = context.workspace
+    self.history = history
+    pages = PageFile(
+      store: context.store, ring: context.ring, limits: header.limits, seals: header.seals)
+    allocator = Allocator(
+      end: max(header.pageCount, UInt64(Format.slotCount)), neverDurable: history.durable == 0,
+      otherIsEmpty: history.other == 0)
+    buffer = BlockBuffer(budget: workspace.budget)
+    logicalSize = header.size
+    names = header.bindings
+    namesOverflow = header.bindingsOverflow
+    isChanged = isNew || healed
+    switch header.content {
+    case .inline(let bytes):
+      isInline = true
+      tree = Tree(
+        pages: pages, allocator: allocator, workspace: workspace, references: [], depth: 0)
+      keepInline(bytes)
+    case .tree(let references):
+      isInline = false
+      tree = Tree(
+        pages: pages, allocator: allocator, workspace: workspace, references: references,
+        depth: header.depth)
+    }
+    if !isNew {
+      unloadedList = UnloadedList(
+        free: header.free, held: header.held, heldCommit: header.heldCommit, list: header.list)
+    }
+  }
+
+  /// What a container is opened with.
+  struct Context {
+    var store: any BlockStore
+    var ring: KeyRing
+    var session: UInt64
+    var workspace: Workspace
+  }
+
+  /// Puts the content of an inline file where reads find it.
+  private func keepInline(_ bytes: [UInt8]) {
+    if bytes.isEmpty { return }
+    let entry = buffer.add(0, capacity: Format.pageSize)
+    entry.memory.zero(from: 0, count: entry.capacity)
+    bytes.withUnsafeBytes { entry.memory.buffer(bytes.count).copyMemory(from: $0) }
+    buffer.setCounted(0, false)
+  }
+
+  // MARK: State
 
   /// Logical size in bytes.
-  public var size: UInt64 { 0 }
-  /// How the content is stored.
-  public var policy: ContentPolicy { .sealed }
-  /// The container's random name.
-  public var fileID: FileID { .random() }
+  public var size: UInt64 { lock.withReadLock { logicalSize } }
+
   /// The names the container may be found under.
-  public var bindings: [Binding] { [] }
+  public var bindings: [Binding] { lock.withReadLock { names } }
+
   /// Whether there are more links than bindings, so that none is checked.
-  public var bindingsOverflow: Bool { false }
+  public var bindingsOverflow: Bool { lock.withReadLock { namesOverflow } }
+
   /// Number of the last commit; 0 before the first.
-  public var commitNumber: UInt64 { 0 }
+  public var commitNumber: UInt64 { lock.withReadLock { history.commit } }
+
   /// Number of the newest commit known to be on the medium; 0 if none is.
-  public var durableCommit: UInt64 { 0 }
+  public var durableCommit: UInt64 { lock.withReadLock { history.durable } }
+
   /// Whether something waits for a commit.
-  public var isDirty: Bool { false }
-  /// Whether opening took an excuse: an older commit counts, or none. The caller logs it.
-  public var healed: Bool { false }
-  /// Bytes of the backing file in use, for `st_blocks`.
-  public var allocatedBytes: UInt64 { 0 }
-  /// Bytes of the backing file kept only for the commit before; a sync gives them back.
-  public var heldBytes: UInt64 { 0 }
+  public var isDirty: Bool { lock.withReadLock { isChanged || pendingTime != nil } }
 
-  /// Reads, decrypting in the caller's buffer. Holes are zeros.
-  ///
-  /// - Parameters:
-  ///   - offset: Logical offset in bytes.
-  ///   - buffer: Where the bytes go; its content is undefined after an error.
-  /// - Returns: How many bytes; fewer than asked for only at the end of the file.
-  public func read(
-    at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
-  ) throws(ContainerError) -> Int { throw .io(.notSupported) }
-
-  /// Writes; the bytes wait in memory or in free pages until a commit.
-  ///
-  /// - Parameters:
-  ///   - offset: Logical offset in bytes.
-  ///   - buffer: The bytes. After an error any first part of them may have been taken.
-  public func write(at offset: UInt64, from buffer: UnsafeRawBufferPointer) throws(ContainerError) {
-    throw .io(.notSupported)
+  /// Whether everything is on the medium.
+  public var isDurable: Bool {
+    lock.withReadLock { !isChanged && history.commit != 0 && history.durable == history.commit }
   }
 
-  /// Sets the logical size in bytes; what is added reads as zeros.
-  public func truncate(to size: UInt64) throws(ContainerError) { throw .io(.notSupported) }
-
-  /// Turns a range of bytes into zeros without changing the size.
-  public func punchHole(at offset: UInt64, count: UInt64) throws(ContainerError) {
-    throw .io(.notSupported)
+  /// Bytes in use, for `st_blocks`: pages of the tree and blocks that wait in memory.
+  public var allocatedBytes: UInt64 {
+    lock.withReadLock {
+      var used = allocator.usedPages
+      if let list = unloadedList {
+        used -= min(used, list.free.pageCount + list.held.pageCount)
+      }
+      return used << 12
+    }
   }
 
-  /// Turns a range of bytes into zeros, and extends the file to hold it unless `keepSize`.
-  public func zeroRange(
-    at offset: UInt64, count: UInt64, keepSize: Bool
-  ) throws(ContainerError) { throw .io(.notSupported) }
-
-  /// Extends the file to hold a range of bytes, unless `keepSize`. Space is not reserved.
-  public func allocate(
-    at offset: UInt64, count: UInt64, keepSize: Bool
-  ) throws(ContainerError) { throw .io(.notSupported) }
-
-  /// SEEK_DATA: the first offset from `offset` on that is not in a hole; nil if there is none.
-  public func nextData(from offset: UInt64) throws(ContainerError) -> UInt64? {
-    throw .io(.notSupported)
+  /// Bytes of the backing file kept only for the commit before; `sync` gives them back once they
+  /// are many.
+  public var heldBytes: UInt64 {
+    lock.withReadLock {
+      (allocator.heldPages + (unloadedList?.held.pageCount ?? 0)) << 12
+    }
   }
 
-  /// SEEK_HOLE: the first offset from `offset` on that is in a hole, the file's end counting as
-  /// one; nil if `offset` is not inside the file.
-  public func nextHole(from offset: UInt64) throws(ContainerError) -> UInt64? {
-    throw .io(.notSupported)
-  }
+  // MARK: Bindings
 
   /// Adds a binding with the next commit; beyond 16, none is checked any more.
-  public func addBinding(_ binding: Binding) {}
+  public func addBinding(_ binding: Binding) {
+    lock.withWriteLock {
+      if names.contains(binding) { return }
+      if names.count < Format.bindingLimit {
+        names.append(binding)
+      } else {
+        namesOverflow = true
+      }
+      isChanged = true
+    }
+  }
 
   /// Drops a binding with the next commit.
-  public func removeBinding(_ binding: Binding) {}
+  public func removeBinding(_ binding: Binding) {
+    lock.withWriteLock {
+      guard let index = names.firstIndex(of: binding) else { return }
+      names.remove(at: index)
+      isChanged = true
+    }
+  }
 
   /// Replaces the bindings with the next commit.
-  public func setBindings(_ bindings: [Binding], overflow: Bool) {}
-
-  /// Writes what waits, as one atomic change. After an error the commit before still counts and
-  /// the call may be repeated.
-  ///
-  /// - Parameter modificationTime: Set on the backing file afterwards.
-  /// - Returns: false if there was nothing to write.
-  @discardableResult
-  public func commit(modificationTime: TimeSpec? = nil) throws(ContainerError) -> Bool {
-    throw .io(.notSupported)
-  }
-
-  /// Commits and waits until the medium has it.
-  ///
-  /// - Parameter modificationTime: Set on the backing file if something was committed.
-  /// - Returns: false if there was nothing to commit.
-  @discardableResult
-  public func sync(modificationTime: TimeSpec? = nil) throws(ContainerError) -> Bool {
-    throw .io(.notSupported)
-  }
-
-  /// Looks for damage: nodes and lists, and with `deep` every block.
   ///
   /// - Parameters:
-  ///   - deep: Whether blocks are read too.
-  ///   - progress: Told how many more bytes were read.
-  /// - Returns: Everything found.
-  public func verify(deep: Bool, progress: (UInt64) -> Void) throws(ContainerError) -> [Damage] {
-    throw .io(.notSupported)
+  ///   - bindings: 16 at most.
+  ///   - overflow: Whether there are more links than bindings.
+  public func setBindings(_ bindings: [Binding], overflow: Bool) {
+    precondition(bindings.count <= Format.bindingLimit, "a container holds 16 bindings at most")
+    lock.withWriteLock {
+      if names == bindings && namesOverflow == overflow { return }
+      names = bindings
+      namesOverflow = overflow
+      isChanged = true
+    }
   }
 }

@@ -8,6 +8,10 @@ enum Format {
   static let magic: UInt64 = 0x5254_434D_4952_4353
   /// §8.1: bytes of a slot that are associated data.
   static let clearCount = 48
+  /// §8.1: where the nonce is, in bytes.
+  static let slotNonceOffset = 48
+  /// §8.1: where the tag is, in bytes.
+  static let slotTagOffset = 60
   /// §8.1: where the body begins, in bytes.
   static let bodyOffset = 80
   /// §8.1: bytes in the body.

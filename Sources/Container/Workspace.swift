@@ -70,16 +70,20 @@ final class Scratch: @unchecked Sendable {
   let block = UnsafeMutableRawPointer.allocate(byteCount: blockCount, alignment: Format.pageSize)
   /// References of the blocks in `run`.
   let references = UnsafeMutablePointer<Reference>.allocate(capacity: runPages + 2)
+  /// Where in the tree the blocks in `run` are referred to.
+  let slots = UnsafeMutablePointer<UnsafeMutablePointer<Reference>>.allocate(capacity: runPages + 2)
   /// Contexts of zstd.
   let compressor = Compressor()
 
   init() {
     references.initialize(repeating: .hole, count: Scratch.runPages + 2)
+    slots.initialize(repeating: references, count: Scratch.runPages + 2)
   }
 
   deinit {
     run.deallocate()
     block.deallocate()
     references.deallocate()
+    slots.deallocate()
   }
 }

@@ -1,0 +1,277 @@
+import Primitives
+import SystemPackage
+
+/// Whether compressing is worth trying: content that keeps not shrinking is not tried every time.
+struct CompressionTrial {
+  private static let patience = 8
+  private static let pause = 64
+  private var failures = 0
+  private var skipped = 0
+
+  /// Whether to try the next block.
+  mutating func shouldTry() -> Bool {
+    if failures < CompressionTrial.patience { return true }
+    skipped += 1
+    if skipped < CompressionTrial.pause { return false }
+    skipped = 0
+    return true
+  }
+
+  mutating func note(shrank: Bool) { failures = shrank ? 0 : failures + 1 }
+}
+
+extension ContainerFile {
+  /// Writes of at least so many bytes of whole blocks go to pages at once.
+  private static let directLimit = 64 << 10
+
+  /// Writes; the bytes wait in memory or in free pages until a commit.
+  ///
+  /// - Parameters:
+  ///   - offset: Logical offset in bytes.
+  ///   - buffer: The bytes. After an error any first part of them may have been taken.
+  /// - Throws: `.tooLarge` beyond 2^57 bytes, `.io`, `.damaged`, `.keyMissing`, `.crypto`.
+  public func write(at offset: UInt64, from buffer: UnsafeRawBufferPointer) throws(ContainerError) {
+    try lock.withWriteLock { () throws(ContainerError) in
+      guard let start = buffer.baseAddress, !buffer.isEmpty else { return }
+      let end = offset.addingReportingOverflow(UInt64(buffer.count))
+      guard !end.overflow, end.partialValue <= Format.maximumSize else { throw .tooLarge }
+      try relieve()
+      var done = 0
+      while done < buffer.count {
+        let position = offset + UInt64(done)
+        let part = try writePart(at: position, from: start + done, count: buffer.count - done)
+        isChanged = true
+        done += part
+        logicalSize = max(logicalSize, position + UInt64(part))
+      }
+      if tree.isOverLimit { tree.evict() }
+    }
+    try endQuarantine()
+  }
+
+  /// Takes the first bytes of a write.
+  ///
+  /// - Returns: How many were taken.
+  private func writePart(
+    at position: UInt64, from source: UnsafeRawPointer, count: Int
+  ) throws(ContainerError) -> Int {
+    let block = position >> policy.blockShift
+    let inBlock = Int(position & UInt64(policy.blockSize - 1))
+    let whole = inBlock == 0 ? count >> Int(policy.blockShift) : 0
+    if whole << Int(policy.blockShift) >= ContainerFile.directLimit {
+      let blocks = min(whole, (Scratch.runPages << 12) >> Int(policy.blockShift))
+      try storeDirectly(block, from: source, blocks: blocks)
+      return blocks << Int(policy.blockShift)
+    }
+    let part = min(policy.blockSize - inBlock, count)
+    let entry = try bufferedBlock(
+      block, toHold: inBlock + part, isOverwritten: part == policy.blockSize)
+    (entry.memory + inBlock).copyMemory(from: source, byteCount: part)
+    return part
+  }
+
+  /// Writes buffered blocks to pages if too much waits in memory.
+  func relieve() throws(ContainerError) {
+    guard workspace.budget.isExhausted, logicalSize > UInt64(Format.inlineLimit) else { return }
+    try flush()
+  }
+
+  /// The buffer's copy of a block, for changing.
+  ///
+  /// - Parameters:
+  ///   - block: Number of the block.
+  ///   - count: Bytes from the block's start that the copy must have room for.
+  ///   - isOverwritten: Whether the caller replaces the whole content.
+  func bufferedBlock(
+    _ block: UInt64, toHold count: Int, isOverwritten: Bool = false
+  ) throws(ContainerError) -> BlockBuffer.Entry {
+    cache.invalidate()
+    if let entry = buffer[block] {
+      buffer.setCounted(block, true)
+      if entry.capacity >= count { return entry }
+      return buffer.grow(block, capacity: policy.blockSize) ?? entry
+    }
+    // A small file's only block need not take all the memory of a block.
+    let isSmall = block == 0 && max(logicalSize, UInt64(count)) <= UInt64(Format.pageSize)
+    let entry = buffer.add(block, capacity: isSmall ? Format.pageSize : policy.blockSize)
+    if isOverwritten { return entry }
+    do throws(ContainerError) {
+      try loadStored(block, into: entry)
+    } catch {
+      buffer.remove(block)
+      throw error
+    }
+    return entry
+  }
+
+  private func loadStored(_ block: UInt64, into entry: BlockBuffer.Entry) throws(ContainerError) {
+    let span = try tree.locate(block)
+    guard let reference = span.references, !reference.pointee.isHole else {
+      entry.memory.zero(from: 0, count: entry.capacity)
+      return
+    }
+    var cipher = pages.cipher()
+    let scratch = workspace.takeScratch()
+    defer { workspace.give(scratch) }
+    try pages.decode(reference, into: entry.memory.buffer(entry.capacity), scratch, &cipher)
+  }
+
+  // MARK: Storing blocks
+
+  /// Stores whole blocks without buffering them.
+  private func storeDirectly(
+    _ first: UInt64, from source: UnsafeRawPointer, blocks: Int
+  ) throws(ContainerError) {
+    try prepareToWrite()
+    let scratch = workspace.takeScratch()
+    defer { workspace.give(scratch) }
+    tree.grow(toHold: first + UInt64(blocks))
+    var index = 0
+    while index < blocks {
+      let span = try tree.mutableSpan(first + UInt64(index))
+      let count = min(blocks - index, span.count)
+      for offset in 0..<count { scratch.slots[index + offset] = span.references + offset }
+      index += count
+    }
+    var cipher = pages.cipher()
+    var usedPages = 0
+    for index in 0..<blocks {
+      usedPages += try seal(
+        source + index << Int(policy.blockShift), count: policy.blockSize, index: index,
+        at: usedPages, scratch, &cipher)
+    }
+    try place(scratch, blocks: blocks, pageCount: usedPages)
+    cache.invalidate()
+    if !buffer.isEmpty { buffer.remove(first..<(first + UInt64(blocks))) }
+  }
+
+  /// Stores every buffered block.
+  func flush() throws(ContainerError) {
+    if buffer.isEmpty { return }
+    try prepareToWrite()
+    let scratch = workspace.takeScratch()
+    defer { workspace.give(scratch) }
+    var cipher = pages.cipher()
+    let blocks = buffer.blocks
+    let perBlock = policy.blockSize / Format.pageSize
+    if let last = blocks.last { tree.grow(toHold: last + 1) }
+    var next = 0
+    while next < blocks.count {
+      var count = 0
+      var usedPages = 0
+      while next + count < blocks.count, usedPages + perBlock <= Scratch.runPages {
+        let block = blocks[next + count]
+        guard let entry = buffer[block] else { preconditionFailure("listed, so present") }
+        scratch.slots[count] = try tree.mutableSpan(block).references
+        usedPages += try seal(
+          entry.memory, count: storedCount(block, entry), index: count, at: usedPages, scratch,
+          &cipher)
+        count += 1
+      }
+      try place(scratch, blocks: count, pageCount: usedPages)
+      for block in blocks[next..<(next + count)] { buffer.remove(block) }
+      next += count
+    }
+  }
+
+  /// Bytes of a buffered block that need to be stored.
+  private func storedCount(_ block: UInt64, _ entry: BlockBuffer.Entry) -> Int {
+    if !policy.isCompressed { return policy.blockSize }
+    let rest = logicalSize - min(logicalSize, block << policy.blockShift)
+    return max(1, Int(min(rest, UInt64(entry.capacity))))
+  }
+
+  /// Encodes and seals a block into the scratch run.
+  ///
+  /// - Parameters:
+  ///   - source: The plain content.
+  ///   - count: Its length in bytes.
+  ///   - index: Number of the block in the run.
+  ///   - page: Page of the run where the block goes.
+  /// - Returns: How many pages the block takes.
+  private func seal(
+    _ source: UnsafeRawPointer, count: Int, index: Int, at page: Int, _ scratch: Scratch,
+    _ cipher: inout Cipher
+  ) throws(ContainerError) -> Int {
+    let target = scratch.run + page << 12
+    var plain = source
+    var length = count
+    var codec = Codec.raw
+    if policy.isCompressed, let shrunk = compress(source.buffer(count), into: target, scratch) {
+      plain = UnsafeRawPointer(target)
+      length = shrunk
+      codec = .zstd
+    } else if count & (Format.pageSize - 1) != 0 {
+      target.copyMemory(from: source, byteCount: count)
+      plain = UnsafeRawPointer(target)
+    }
+    let taken = Format.pages(for: length)
+    if plain == UnsafeRawPointer(target) {
+      target.zero(from: length, count: taken << 12 - length)
+    }
+    scratch.references[index] = Reference(
+      page: 0, length: length, codec: codec, epoch: pages.limits.epoch)
+    try cipher.seal(scratch.references + index, plain, into: target)
+    pages.seals += 1
+    return taken
+  }
+
+  /// Compresses if it saves at least one page.
+  private func compress(
+    _ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawPointer, _ scratch: Scratch
+  ) -> Int? {
+    let room = (Format.pages(for: source.count) - 1) << 12
+    guard room > 0, trial.shouldTry() else { return nil }
+    let count = scratch.compressor.compress(
+      source, into: target.buffer(room), level: workspace.compressionLevel)
+    trial.note(shrank: count != nil)
+    return count
+  }
+
+  /// Writes the sealed blocks of the scratch run to free pages and puts their references where
+  /// `scratch.slots` says. After an error nothing has changed.
+  private func place(_ scratch: Scratch, blocks: Int, pageCount: Int) throws(ContainerError) {
+    var placed = 0
+    var offset = 0
+    var taken: [Extent] = []
+    do throws(ContainerError) {
+      while placed < blocks {
+        let extent = try nextExtent(
+          for: UInt64(pageCount - offset), first: scratch.references[placed].pageCount)
+        taken.append(extent)
+        var page = extent.start
+        while placed < blocks, page < extent.end {
+          scratch.references[placed].page = page
+          page += UInt64(scratch.references[placed].pageCount)
+          placed += 1
+        }
+        let count = Int(extent.count) << 12
+        try pages.write(
+          page: extent.start,
+          from: UnsafeRawBufferPointer((scratch.run + offset << 12).buffer(count)))
+        offset += Int(extent.count)
+      }
+    } catch {
+      for extent in taken { allocator.giveBack(extent) }
+      throw error
+    }
+    for index in 0..<blocks {
+      let slot = scratch.slots[index]
+      if !slot.pointee.isHole { allocator.release(slot.pointee.extent) }
+      slot.pointee = scratch.references[index]
+    }
+  }
+
+  /// Pages for the rest of a run: consecutive ones if possible, else for as many whole blocks as
+  /// free pages allow.
+  private func nextExtent(for count: UInt64, first: Int) throws(ContainerError) -> Extent {
+    let extent =
+      policy.isCompressed
+      ? allocator.reuse(exactly: count) ?? allocator.reuse(exactly: UInt64(first))
+        ?? allocator.grow(by: count)
+      : allocator.allocate(atMost: count)
+    guard let extent else { throw .tooLarge }
+    pages.limits.pageCount = max(pages.limits.pageCount, allocator.end)
+    return extent
+  }
+}
