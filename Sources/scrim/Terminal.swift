@@ -1,6 +1,5 @@
 import Glibc
 import Primitives
-import Synchronization
 
 /// Reading a passphrase from the controlling terminal with echo off.
 enum Terminal {
@@ -21,17 +20,17 @@ enum Terminal {
       throw Failure(
         .noPassphrase, "the terminal's echo cannot be switched off; use --passphrase-file")
     }
-    // A signal while echo is off would leave the user's shell without echo: it is delivered
-    // once everything is as it was.
-    let signals = HeldSignals([SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGTSTP])
-    defer { signals.deliver() }
+    // A signal while echo is off would leave the user's shell without echo: it is held back
+    // until everything is as it was.
+    let held = HeldSignals()
+    defer { held.deliver() }
     var silent = settings
     silent.c_lflag &= ~tcflag_t(ECHO)
     tcsetattr(terminal, TCSAFLUSH, &silent)
     defer { tcsetattr(terminal, TCSAFLUSH, &settings) }
     show(prompt, on: terminal)
     defer { show("\n", on: terminal) }
-    return try readLine(from: terminal)
+    return try readLine(from: terminal, until: held)
   }
 
   /// Asks until the same passphrase was typed twice.
@@ -48,14 +47,15 @@ enum Terminal {
     Array(text.utf8).withUnsafeBytes { _ = Descriptor.writeAll(terminal, $0) }
   }
 
-  private static func readLine(from terminal: Int32) throws(Failure) -> SecretBytes {
+  private static func readLine(
+    from terminal: Int32, until held: HeldSignals
+  ) throws(Failure) -> SecretBytes {
     var typed = [UInt8]()
     typed.reserveCapacity(longestPassphrase)
     defer { typed.wipe() }
     while typed.count < longestPassphrase {
       var byte: UInt8 = 0
-      let got = read(terminal, &byte, 1)
-      guard got == 1 else {
+      guard held.waitForInput(on: terminal), read(terminal, &byte, 1) == 1 else {
         throw Failure(.noPassphrase, "no passphrase was given, so nothing was done")
       }
       if byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") { break }
@@ -66,30 +66,37 @@ enum Terminal {
   }
 }
 
-/// Signals that are noted instead of acted on for a while; a read(2) they come into ends with EINTR.
+/// Holds back the signals that end a program, and tells when one has come.
 private struct HeldSignals {
-  private static let caught = Atomic<Int32>(0)
-  private let before: [(signal: Int32, action: sigaction)]
+  private static let ending = [SIGINT, SIGTERM, SIGQUIT, SIGHUP]
+  private var before = sigset_t()
 
-  init(_ signals: [Int32]) {
-    // Initialised here rather than in the handler, which may do very little.
-    Self.caught.store(0, ordering: .relaxed)
-    before = signals.map { signal in
-      var action = sigaction()
-      action.__sigaction_handler.sa_handler = { Self.caught.store($0, ordering: .relaxed) }
-      var old = sigaction()
-      sigaction(signal, &action, &old)
-      return (signal, old)
-    }
+  init() {
+    var held = sigset_t()
+    sigemptyset(&held)
+    for signal in Self.ending + [SIGTSTP] { sigaddset(&held, signal) }
+    sigprocmask(SIG_BLOCK, &held, &before)
   }
 
-  /// Brings back what was before, and then has the last of them do what it does.
-  func deliver() {
-    for (signal, action) in before {
-      var action = action
-      sigaction(signal, &action, nil)
+  /// Waits for input; false when a signal came first.
+  func waitForInput(on descriptor: Int32) -> Bool {
+    var input = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    while !hasCome {
+      // Held signals do not wake poll(2), so it looks up now and then.
+      if poll(&input, 1, 100) != 0 { return !hasCome }
     }
-    let signal = Self.caught.load(ordering: .relaxed)
-    if signal != 0 { raise(signal) }
+    return false
+  }
+
+  private var hasCome: Bool {
+    var pending = sigset_t()
+    sigpending(&pending)
+    return Self.ending.contains { sigismember(&pending, $0) == 1 }
+  }
+
+  /// Lets what was held back take its course.
+  func deliver() {
+    var mask = before
+    sigprocmask(SIG_SETMASK, &mask, nil)
   }
 }
