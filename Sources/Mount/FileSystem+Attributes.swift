@@ -32,6 +32,10 @@ extension FileSystem {
 
   /// The plain attributes of an inode now.
   func status(_ inode: Inode) throws -> FileStatus {
+    try retrying(inode) { try presentStatus(inode) }
+  }
+
+  private func presentStatus(_ inode: Inode) throws -> FileStatus {
     if let file = inode.file, let status = try liveStatus(file) { return status }
     if case .directory = inode.mode {
       let open = inode === table.root ? vault.root : directories.find(inode.nodeid)

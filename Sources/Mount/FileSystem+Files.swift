@@ -85,10 +85,11 @@ extension FileSystem {
     return (try? Sys.fstatx(descriptor.rawValue))?.links == 0
   }
 
-  /// Closes a file that has no users and needs none.
+  /// Closes a file that has no users and needs none. One without a name stays open until the kernel forgets
+  /// it: an open that found the name in time must succeed, and nothing else leads to the file.
   func closeIfUnused(_ inode: Inode) {
     let closed = inode.state.withLock { state -> OpenFile? in
-      guard let file = state.file, file.users == 0 else { return nil }
+      guard let file = state.file, file.users == 0, state.link != nil else { return nil }
       state.file = nil
       return file
     }

@@ -36,7 +36,6 @@ extension FileSystem {
     guard entry.mode == .directory || entry.status.links <= 1 else { return }
     // Its inode number may now come back as another object.
     table.detach(inode)
-    closeIfUnused(inode)
   }
 
   /// RENAME and RENAME2. The kernel has checked permissions, loops and types.
@@ -65,6 +64,8 @@ extension FileSystem {
       target: target, targetInode: target.flatMap { table.find(BackingIdentity($0.status)) },
       new: new, isExchange: flags.contains(.exchange))
     for inode in [moved.sourceInode, moved.targetInode] { try inode.map(commitIfOpen) }
+    let victim = moved.isExchange ? nil : keepOpen(moved.targetInode, target)
+    defer { if let victim, let inode = moved.targetInode { drop(inode, victim) } }
     moved.announce()
     do {
       let result = try from.rename(name, to: to, newName, flags: flags)
@@ -73,6 +74,16 @@ extension FileSystem {
       moved.withdraw()
       throw error
     }
+  }
+
+  /// Opens what a rename is about to replace, if it goes for good: an open that found it before must succeed
+  /// after, since the name was there all the time. See ``closeIfUnused(_:)`` for its end.
+  private func keepOpen(_ inode: Inode?, _ target: VaultEntry?) -> OpenFile? {
+    guard let inode, let target, target.status.links == 1,
+      target.mode == .container || target.mode == .plain
+    else { return nil }
+    // Where it cannot be opened, the open that lost the race fails and is tried anew.
+    return try? acquire(inode, writable: false)
   }
 
   private struct Moved {

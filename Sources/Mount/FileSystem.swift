@@ -86,7 +86,7 @@ final class FileSystem: Sendable {
     var current = inode
     var base: VaultDirectory?
     while base == nil {
-      guard let link = current.link else { throw MountFailure.stale }
+      guard let link = current.link else { throw MountFailure.notFound }
       missing.append((current, link))
       current = link.parent
       base = current === table.root ? vault.root : directories.find(current.nodeid)
@@ -122,7 +122,7 @@ final class FileSystem: Sendable {
   /// Where an object other than the root is in the vault now, under any of its names.
   func locate(_ inode: Inode) throws -> Location {
     for _ in 0..<Self.attempts {
-      guard let link = inode.link else { throw MountFailure.stale }
+      guard let link = inode.link else { throw MountFailure.notFound }
       let parent = try directory(link.parent)
       if let entry = try parent.lookup(link.name), isSame(entry, inode) {
         return Location(directory: parent, entry: entry)
@@ -147,6 +147,20 @@ final class FileSystem: Sendable {
   /// Runs `body` with a descriptor that stands for the object, perhaps one from O_PATH: enough for
   /// status, mode, owner, times and attributes, whatever the object's permissions.
   func withNode<R>(_ inode: Inode, _ body: (Int32) throws -> R) throws -> R {
+    try retrying(inode) { try withPresentNode(inode, body) }
+  }
+
+  /// Looks again when the last name went while the object was looked for by it: a rename that replaces a
+  /// file opens it first, see ``FileSystem/closeIfUnused(_:)``.
+  func retrying<R>(_ inode: Inode, _ body: () throws -> R) throws -> R {
+    do {
+      return try body()
+    } catch MountFailure.notFound where inode.file != nil {
+      return try body()
+    }
+  }
+
+  private func withPresentNode<R>(_ inode: Inode, _ body: (Int32) throws -> R) throws -> R {
     if let descriptor = inode.file?.sharedDescriptor() {
       return try withExtendedLifetime(descriptor) { try body($0.rawValue) }
     }

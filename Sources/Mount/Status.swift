@@ -18,7 +18,7 @@ extension FileSystem {
 
   func statusJSON() -> [UInt8] {
     let facts = facts.withLock { $0 }
-    let inodes = table.openInodes()
+    let inodes = table.openInodes().filter { users(of: $0) > 0 }
     var files: [JSON] = []
     var size = 0
     for inode in inodes {
@@ -48,15 +48,30 @@ extension FileSystem {
 
   private func describeOpen(_ inode: Inode) -> JSON? {
     guard let file = inode.file, let descriptor = file.sharedDescriptor() else { return nil }
-    let opens = inode.state.withLock { _ in file.users }
     let mode = file.sharedContainer()?.policy ?? .plain
     return .object([
       ("path", .string(path(inode))),
-      ("backing", .string(Self.backingPath(descriptor.rawValue))),
+      ("backing", .string(backingPath(inode, descriptor))),
       ("mode", .string(mode.name)),
       ("passthrough", .bool(backing?.isPassthrough(inode: inode.nodeid) ?? false)),
-      ("opens", .number(UInt64(max(opens, 0)))),
+      ("opens", .number(UInt64(users(of: inode)))),
     ])
+  }
+
+  /// How often a file is open; closed files that wait for their sync are not.
+  private func users(of inode: Inode) -> Int {
+    inode.state.withLock { state in max(state.file?.users ?? 0, 0) }
+  }
+
+  /// The backing file of an open file. What its descriptor was opened by may be gone since; then
+  /// another name of it is looked for.
+  private func backingPath(_ inode: Inode, _ descriptor: SharedFD) -> String {
+    let path = Self.backingPath(descriptor.rawValue)
+    guard path.hasSuffix(" (deleted)"), let place = try? locate(inode),
+      let parent = try? place.directory.descriptor()
+    else { return path }
+    let name = String(decoding: place.entry.backingName, as: UTF8.self)
+    return "\(Self.backingPath(parent.rawValue))/\(name)"
   }
 
   /// Where a descriptor leads now.
