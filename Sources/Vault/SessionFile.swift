@@ -23,12 +23,14 @@ final class SessionFile: Sendable {
 
   /// Writes the first state of a new vault: clean, no session yet. The file gets its full size, so
   /// that later changes need no space.
-  static func create(in vault: Int32, keys: MasterKeys) throws(VaultError) {
+  static func create(
+    in vault: Int32, keys: MasterKeys, session: UInt64 = 0
+  ) throws(VaultError) {
     let descriptor = try attempt("creating scrim.session") { () throws(Errno) in
       try Sys.openat(
         vault, Format.sessionName, [.readWrite, .create, .exclusive, .noFollow], mode: 0o600)
     }
-    let state = SessionState(serial: 1, session: 0, isOpen: false, start: 0, windows: [])
+    let state = SessionState(serial: 1, session: session, isOpen: false, start: 0, windows: [])
     let page = try state.sealed(with: keys)
     // Both pages are written, not allocated: rewriting an allocated but unwritten extent can still
     // need space for metadata.
@@ -70,6 +72,13 @@ final class SessionFile: Sendable {
     }
     return SessionFile(
       current, number: current.state.session, windows: windows, keys: keys, descriptor: nil)
+  }
+
+  /// For a reader of a vault whose session state is lost: nothing is excused.
+  static func unknown(keys: MasterKeys) -> SessionFile {
+    let state = SessionState(serial: 0, session: 0, isOpen: false, start: 0, windows: [])
+    return SessionFile(
+      Current(state: state, page: 0), number: 0, windows: [], keys: keys, descriptor: nil)
   }
 
   private init(

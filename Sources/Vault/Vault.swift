@@ -34,7 +34,7 @@ public final class Vault: Sendable {
     try attempt("statfs") { () throws(Errno) in try Sys.statfs(context.base.rawValue) }
   }
 
-  private init(
+  init(
     path: String, header: VaultHeader, root: VaultDirectory, context: VaultContext,
     lock: VaultLock?
   ) {
