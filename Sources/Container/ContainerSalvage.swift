@@ -1,4 +1,5 @@
 import Primitives
+import SystemPackage
 
 /// What can still be read of a damaged container, whatever it takes.
 public struct ContainerSalvage {

@@ -64,6 +64,9 @@ public struct CheckProgress: Sendable {
   /// Bytes of backing files that were read and verified.
   public var bytes: UInt64 = 0
 
+  /// Nothing yet.
+  public init() {}
+
   /// Entries of every kind.
   public var entries: UInt64 { directories + files }
 }

@@ -75,6 +75,48 @@ public final class Checker {
     }
   }
 
+  /// Counts what a check of a path will go through, by looking at the backing folder only.
+  ///
+  /// - Parameter path: As for `run`.
+  /// - Returns: Entries, and for a deep check the bytes of regular files; less where something
+  ///   cannot be read.
+  public func measure(_ path: [[UInt8]] = []) -> CheckProgress {
+    var total = CheckProgress()
+    var directory = vault.root
+    for name in path {
+      guard let child = try? directory.openDirectory(named: name) else { return total }
+      directory = child
+    }
+    guard let start = try? directory.openListing() else { return total }
+    // A directory stays open until those in it are done: as many as the tree is deep.
+    var pending = [(start, [UInt8(ascii: ".")])]
+    while let (parent, name) = pending.popLast() {
+      guard let listing = try? context.openForReading(parent.rawValue, name, .directory) else {
+        continue
+      }
+      let directory = SharedFD(listing)
+      total.directories += 1
+      for entry in (try? Sys.entries(of: directory.rawValue)) ?? [] {
+        if entry.kind == .directory {
+          pending.append((directory, entry.name))
+        } else {
+          total.files += 1
+          total.bytes += storedBytes(entry, directory.rawValue)
+        }
+      }
+    }
+    return total
+  }
+
+  private func storedBytes(
+    _ entry: (name: [UInt8], inode: UInt64, kind: FileKind), _ directory: Int32
+  ) -> UInt64 {
+    guard options.isDeep, entry.kind == .regular,
+      let status = try? Sys.statx(directory, entry.name, fields: .basic)
+    else { return 0 }
+    return min(status.size, status.blocks * 512)
+  }
+
   // MARK: Findings
 
   func path(of name: [UInt8], in directory: VaultDirectory) -> [UInt8] {

@@ -17,6 +17,8 @@ enum Exit: Int32 {
   case notEmpty = 19
   case unsupportedFormat = 20
   case noPassphrase = 21
+  /// `check` found nothing worse than harmless, or repaired all of it.
+  case checked = 22
   /// As in sysexits.h, and what ArgumentParser uses.
   case usage = 64
 
