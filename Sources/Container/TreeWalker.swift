@@ -22,6 +22,8 @@ struct TreeWalker {
   private let reads: Reads
   private let scratch = Scratch()
   private var used = PageSet()
+  /// Pages the backing file has; a last one that is cut off is not counted.
+  private var storedPages: UInt64 = 0
   /// What was found.
   private(set) var damages: [Finding] = []
 
@@ -41,6 +43,11 @@ struct TreeWalker {
   ///
   /// - Parameter progress: Told how many more bytes were read.
   mutating func walk(_ progress: (UInt64) -> Void) throws(ContainerError) {
+    do {
+      storedPages = try pages.store.length() >> 12
+    } catch {
+      throw .io(error)
+    }
     if case .tree(let references) = header.content {
       for (index, reference) in references.enumerated() {
         try visit(reference, level: header.depth, index: UInt64(index), progress)
@@ -63,7 +70,9 @@ struct TreeWalker {
   ) throws(ContainerError) {
     if reference.isHole { return }
     if let older, try older.reference(level: level, index: index) == reference { return }
-    claim(reference.extent)
+    // What is referred to twice was forged; following it could take forever.
+    guard claim(reference.extent) else { return }
+    if reference.extent.end > storedPages { return note(.missingPages, reference.extent) }
     if level == 0 {
       if reads != .nodes { try visitBlock(reference, progress) }
       return
@@ -105,12 +114,13 @@ struct TreeWalker {
   }
 
   /// Notes pages as used; finding them used already is damage.
-  private mutating func claim(_ extent: Extent) {
+  private mutating func claim(_ extent: Extent) -> Bool {
     if used.intersects(extent) {
       note(.freeListOverlap, extent)
-    } else {
-      used.insert(extent)
+      return false
     }
+    used.insert(extent)
+    return true
   }
 
   private mutating func walkFreeList(_ progress: (UInt64) -> Void) throws(ContainerError) {
@@ -130,7 +140,11 @@ struct TreeWalker {
       progress(UInt64(Format.pageSize))
     }
     // Pages in use are only all known where nothing was passed over.
-    if older == nil { for extent in extents { claim(extent) } }
+    guard older == nil else { return }
+    for extent in extents where extent.start < storedPages {
+      // A free list may go far beyond the end of the file, and memory must not follow it.
+      _ = claim(Extent(start: extent.start, count: min(extent.end, storedPages) - extent.start))
+    }
   }
 }
 

@@ -1,0 +1,223 @@
+"""`scrim check`: silent about a sound vault, names what was harmed, repairs without deleting, and ends with the right code."""
+
+import json
+import os
+import random
+import shutil
+
+import pytest
+from harness import DAMAGED, OK, scrim
+
+CHECKED = 22
+PAGE = 4096
+LONG = "x" * 200
+LARGE = random.Random(7).randbytes(300 * PAGE)
+
+
+def check(vault, *arguments, code=None):
+    """The JSON of a check; with `code`, the exit code it must end with."""
+    result = scrim("check", vault.path, *arguments, "--json", "--passphrase-file", vault.passphrase_file, check=False)
+    assert result.stdout, result.stderr
+    report = json.loads(result.stdout)
+    if code is not None:
+        assert result.returncode == code, report
+    return report
+
+
+def findings(report, severity="damage"):
+    return {f["path"]: f for f in report["findings"] if f["severity"] == severity}
+
+
+def everything_under(folder):
+    found = []
+    for root, _, names in os.walk(folder):
+        found += [os.path.join(root, n) for n in names]
+    return found
+
+
+@pytest.fixture
+def filled(vault):
+    """A closed vault with some of everything; `vault.places` says where each name is stored."""
+    with vault.mount() as mount:
+        (mount / "dir").mkdir()
+        (mount / "dir/inner").write_bytes(b"inner\n")
+        (mount / "empty").mkdir()
+        (mount / "small").write_bytes(b"small\n")
+        (mount / "large").write_bytes(LARGE)
+        (mount / "twin").write_bytes(LARGE[::-1])
+        (mount / LONG).write_bytes(b"a long name\n")
+        (mount / "link").symlink_to("target")
+        os.setxattr(mount / "small", "user.note", b"note")
+        (mount / "plain").mkdir()
+        os.setxattr(mount / "plain", "user.scrim.policy", b"plain")
+        (mount / "plain/open").write_bytes(b"in clear\n")
+        os.link(mount / "small", mount / "second name")
+        names = ["dir", "dir/inner", "empty", "small", "large", "twin", LONG, "link", "plain/open"]
+        numbers = {n: os.lstat(mount / n).st_ino for n in names}
+    by_number = {}
+    for root, folders, files in os.walk(vault.tree):
+        for name in folders + files:
+            path = os.path.join(root, name)
+            by_number[os.lstat(path).st_ino] = path
+    vault.places = {n: by_number[i] for n, i in numbers.items()}
+    return vault
+
+
+def flip(path, offset):
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        byte = f.read(1)
+        f.seek(offset)
+        f.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize("deep", [(), ("--deep",)])
+def test_a_sound_vault_is_clean(filled, deep):
+    report = check(filled, *deep, code=OK)
+    assert not findings(report) and not findings(report, "harmless")
+    assert report["directories"] == 4 and report["files"] >= 8
+
+
+def test_a_check_changes_nothing(filled):
+    def state():
+        return sorted((p, os.lstat(p).st_mtime_ns, os.lstat(p).st_ctime_ns) for p in everything_under(filled.tree))
+
+    before, session = state(), (filled.path / "scrim.session").read_bytes()
+    check(filled, "--deep", code=OK)
+    assert state() == before and (filled.path / "scrim.session").read_bytes() == session
+
+
+def test_a_changed_block_is_found_by_a_deep_check_and_salvaged(filled):
+    flip(filled.places["large"], 100 * PAGE + 5)
+    report = check(filled, "--deep", code=DAMAGED)
+    assert list(findings(report)) == ["/large"]
+    assert not any("lost+found" in n for n in os.listdir(filled.path))
+
+    repaired = check(filled, "--deep", "--repair", code=CHECKED)
+    assert findings(repaired)["/large"]["repaired"]
+    aside = [n for n in os.listdir(filled.path) if n.startswith("lost+found-")]
+    assert len(aside) == 1 and len(everything_under(filled.path / aside[0])) == 1
+    check(filled, "--deep", code=OK)
+    saved = filled.cat("large.salvaged").stdout
+    assert len(saved) == len(LARGE)
+    different = [i for i in range(0, len(LARGE), PAGE) if saved[i : i + PAGE] != LARGE[i : i + PAGE]]
+    assert len(different) == 1 and not any(saved[different[0] : different[0] + PAGE])
+    assert filled.cat("twin").stdout == LARGE[::-1]
+
+
+def test_blocks_cut_off_the_end_are_found_without_deep(filled):
+    path = filled.places["large"]
+    os.truncate(path, os.stat(path).st_size - PAGE)
+    assert "/large" in findings(check(filled, code=DAMAGED))
+
+
+def test_swapped_files_are_found(filled):
+    one, two = filled.places["large"], filled.places["twin"]
+    os.rename(one, one + ".tmp")
+    os.rename(two, one)
+    os.rename(one + ".tmp", two)
+    report = check(filled, code=DAMAGED)
+    assert set(findings(report)) == {"/large", "/twin"}
+    check(filled, "--repair", code=CHECKED)
+    assert filled.cat("large.salvaged").stdout == LARGE[::-1]
+    check(filled, code=OK)
+
+
+def test_what_was_planted_is_moved_aside(filled):
+    with open(os.path.join(filled.tree, "made up name"), "wb") as f:
+        f.write(b"planted")
+    shutil.copy(filled.places["plain/open"], filled.places["small"] + ".p")
+    assert len(findings(check(filled, code=DAMAGED))) == 2
+    check(filled, "--repair", code=CHECKED)
+    check(filled, code=OK)
+    aside = next(n for n in os.listdir(filled.path) if n.startswith("lost+found-"))
+    assert sorted(open(p, "rb").read() for p in everything_under(filled.path / aside)) == [b"in clear\n", b"planted"]
+
+
+def test_leftovers_are_harmless_and_moved_aside(filled):
+    with open(filled.tree / ".scrim-new.abc", "wb") as f:
+        f.write(b"half made")
+    with open(filled.tree / ("~" + "A" * 43 + ".n"), "wb") as f:
+        f.write(b"orphan")
+    assert len(findings(check(filled, code=CHECKED), "harmless")) == 2
+    check(filled, "--repair", code=CHECKED)
+    check(filled, code=OK)
+
+
+def test_a_record_that_lost_its_file_or_attribute_is_written_anew(filled):
+    record = os.path.join(filled.places["dir"], ".scrim-dir")
+    if "user.scrim.dir" not in os.listxattr(filled.places["dir"]):
+        pytest.skip("the backing filesystem has no user attributes")
+    os.unlink(record)
+    flip(os.path.join(filled.places["empty"], ".scrim-dir"), 50)
+    report = check(filled, code=CHECKED)
+    assert set(findings(report, "harmless")) == {"/dir", "/empty"}
+    check(filled, "--repair", code=CHECKED)
+    assert os.path.exists(record)
+    check(filled, code=OK)
+
+
+def test_a_directory_without_a_record_is_moved_aside(filled):
+    folder = filled.places["dir"]
+    os.unlink(os.path.join(folder, ".scrim-dir"))
+    if "user.scrim.dir" in os.listxattr(folder):
+        os.removexattr(folder, "user.scrim.dir")
+    assert list(findings(check(filled, code=DAMAGED))) == ["/dir"]
+    check(filled, "--repair", code=CHECKED)
+    check(filled, code=OK)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_a_lost_session_is_rebuilt(filled, missing):
+    session = filled.path / "scrim.session"
+    if missing:
+        session.unlink()
+    else:
+        session.write_bytes(b"\0" * 8192)
+    assert list(findings(check(filled, code=DAMAGED))) == ["scrim.session"]
+    check(filled, "--repair", code=CHECKED)
+    check(filled, code=OK)
+    with filled.mount() as mount:
+        assert (mount / "large").read_bytes() == LARGE
+
+
+def test_a_changed_attribute_is_found(filled):
+    path = filled.places["small"]
+    name = next(n for n in os.listxattr(path) if n.startswith("user.scrim.x."))
+    value = bytearray(os.getxattr(path, name))
+    value[14] ^= 1
+    os.setxattr(path, name, bytes(value))
+    assert findings(check(filled, code=DAMAGED))
+
+
+def test_a_path_limits_the_check(filled):
+    flip(filled.places["large"], 3)
+    check(filled, "dir", code=OK)
+    assert list(findings(check(filled, "large", code=DAMAGED))) == ["/large"]
+
+
+def test_beside_a_mount_it_reads_only(filled):
+    with filled.mount() as mount:
+        (mount / "new").write_bytes(b"new")
+        report = check(filled)
+        assert report["writer"] and not findings(report)
+        result = scrim(
+            "check", filled.path, "--repair", "--passphrase-file", filled.passphrase_file, check=False
+        )
+        assert result.returncode == 12
+        assert (mount / "new").read_bytes() == b"new"
+
+
+def test_damaged_entries_can_be_listed_and_removed_through_the_mount(filled):
+    flip(filled.places["large"], 3)
+    os.truncate(filled.places["twin"], 0)
+    with open(filled.places["small"], "r+b") as f:
+        f.write(os.urandom(PAGE))
+    with filled.mount() as mount:
+        assert {"large", "twin", "small"} <= set(os.listdir(mount.point))
+        for name in ("large", "twin", "small", "second name"):
+            with pytest.raises(OSError):
+                (mount / name).read_bytes()
+            os.unlink(mount / name)
+        assert not {"large", "twin", "small"} & set(os.listdir(mount.point))
+    check(filled, "--deep", code=OK)
