@@ -21,12 +21,11 @@ public struct ContainerSalvage {
     public var lost: UInt64 = 0
   }
 
-  /// Finds the newest header that is valid, docs/format.md §8.5 notwithstanding.
+  /// Finds the newest header that is valid, docs/format.md §8.5 notwithstanding; nil if none is.
   ///
   /// - Parameters:
   ///   - store: The backing file.
   ///   - keys: The vault's keys.
-  /// - Returns: nil if there is no valid header.
   /// - Throws: `.io`, `.keyMissing`, `.crypto`.
   public init?(store: any BlockStore, keys: ContainerKeys) throws(ContainerError) {
     var reader = SlotReader(store: store, keys: keys)

@@ -39,10 +39,28 @@ extension FileSystem {
       return Entry(
         inode: inode,
         parameters: parameters(inode, known, namesAreOurs: !directory.isNative))
+    } catch where ErrnoMap.isIntegrityFailure(error) {
+      return Entry(
+        inode: inode,
+        parameters: unreadable(inode, entry, namesAreOurs: !directory.isNative))
     } catch {
       table.forget(inode.nodeid, count: 1)
       throw error
     }
+  }
+
+  /// A damaged entry keeps its name, or nobody could remove it or put another file in its place:
+  /// the kernel looks an entry up before it unlinks it. Its attributes may not be kept, so that
+  /// whoever asks for them gets the error.
+  private func unreadable(
+    _ inode: Inode, _ entry: VaultEntry, namesAreOurs: Bool
+  ) -> fuse_entry_param {
+    var status = entry.status
+    status.size = 0
+    if entry.mode == .longLink { status.mode = UInt32(S_IFLNK) | 0o777 }
+    var parameters = parameters(inode, status, namesAreOurs: namesAreOurs)
+    parameters.attr_timeout = 0
+    return parameters
   }
 
   /// What the kernel is told of an inode under a name.
