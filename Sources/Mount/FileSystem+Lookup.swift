@@ -57,7 +57,9 @@ extension FileSystem {
   ) -> fuse_entry_param {
     var status = entry.status
     status.size = 0
-    if entry.mode == .longLink { status.mode = UInt32(S_IFLNK) | 0o777 }
+    if entry.mode == .longLink {
+      status.mode = UInt32(FileKind.symbolicLink.rawValue) << 12 | 0o777
+    }
     var parameters = parameters(inode, status, namesAreOurs: namesAreOurs)
     parameters.attr_timeout = 0
     return parameters
