@@ -131,7 +131,8 @@ def choices():
     _torn_tree(out)
     b = Builder(ROOT, 1, 2, Seeded("short"))
     b.commit(b"inline")
-    out.add("shorter than a page", {0: b.pages[0][:4000]}, 4000, reject="no slot is valid")
+    out.add("shorter than a page: zeros follow", {0: b.pages[0]}, 4000, **_is(6, 1, (0, b"inline")))
+    out.add("shorter than its content", {0: b.pages[0]}, 163, reject="no slot is valid")
     return out.cases
 
 

@@ -226,11 +226,18 @@ class VaultWriter:
     def tar(self):
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, tarinfo=_Info) as archive:
-            ordered = sorted(self.backings, key=lambda p: (
-                self.backings[p].kind == "hard link", p.encode(errors="surrogateescape")))
-            for path in ordered:
+            self._put_data_before_links()
+            for path in sorted(self.backings, key=_encoded):
                 self._add(archive, path, self.backings[path])
         return out.getvalue()
+
+    def _put_data_before_links(self):
+        """An archive names the file first; in order, so that directories keep their times."""
+        for path, backing in list(self.backings.items()):
+            if backing.kind == "hard link" and _encoded(path) < _encoded(backing.link):
+                target = backing.link
+                self.backings[path] = self.backings[target]
+                self.backings[target] = Backing("hard link", 0, link=path)
 
     def _add(self, archive, path, backing):
         info = _Info(("%s/%s" % (self.label, path)).rstrip("/"))
@@ -247,6 +254,10 @@ class VaultWriter:
             key = "SCHILY.xattr." + name.decode(errors="surrogateescape")
             info.pax_headers[key] = text
         archive.addfile(info, io.BytesIO(backing.data))
+
+
+def _encoded(path):
+    return path.encode(errors="surrogateescape")
 
 
 def _flat(data, size):

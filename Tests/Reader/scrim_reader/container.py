@@ -170,7 +170,7 @@ class Container:
         self.slot, self.other = self._choose(suite, excused)
 
     def _choose(self, suite, excused):
-        pages = [self.source.pread(PAGE, 0), self.source.pread(PAGE, PAGE)]
+        pages = [self.source.pread(PAGE, at).ljust(PAGE, b"\0") for at in (0, PAGE)]
         slots, reasons = [], []
         for page in pages:
             try:
