@@ -12,8 +12,6 @@ public struct Attributes: Sendable {
     case plain
     /// Names and values are sealed; the bytes say what they belong to.
     case sealed(@Sendable () throws(VaultError) -> [UInt8])
-    /// Symbolic links have none.
-    case absent
   }
 
   let context: VaultContext
@@ -82,7 +80,6 @@ public struct Attributes: Sendable {
   ///
   /// - Throws: `.system`, `.damaged` for a sealed name that does not open.
   public func list() throws(VaultError) -> [[UInt8]] {
-    if case .absent = scheme { return [] }
     let stored: [UInt8]
     do {
       stored = try Sys.listxattrPath(descriptor.rawValue)
@@ -109,12 +106,10 @@ public struct Attributes: Sendable {
   ) throws(VaultError) -> (name: [UInt8], isSealed: Bool)? {
     guard !name.contains(0) else { return nil }
     guard let prefix = Attributes.prefixes.first(where: { name.starts(with: $0) }) else {
-      if case .absent = scheme { return nil }
       // ACLs: the backing filesystem enforces them.
       return (name, false)
     }
     switch scheme {
-    case .absent: return nil
     case .plain:
       return name[prefix.count...].starts(with: Attributes.ownInfix) ? nil : (name, false)
     case .sealed:
@@ -136,7 +131,6 @@ public struct Attributes: Sendable {
     }
     let rest = stored[prefix.count...]
     switch scheme {
-    case .absent: return nil
     case .plain: return rest.starts(with: Attributes.ownInfix) ? nil : stored
     case .sealed:
       guard rest.starts(with: Format.sealedAttributeInfix) else { return nil }
@@ -198,15 +192,13 @@ extension VaultDirectory {
   public func attributes(of entry: VaultEntry) throws(VaultError) -> Attributes {
     switch entry.mode {
     case .directory: return try openDirectory(entry).attributes()
-    case .symbolicLink, .longLink:
-      return Attributes(context: context, descriptor: try openNode(entry), scheme: .absent)
     case .plain:
       return Attributes(context: context, descriptor: try openNode(entry), scheme: .plain)
-    case .special:
+    case .special, .symbolicLink:
       return Attributes(
         context: context, descriptor: try openNode(entry),
         scheme: isNative ? .plain : .sealed { () throws(VaultError) in [] })
-    case .container:
+    case .container, .longLink:
       // Opened only when there is a value to open or to seal.
       return Attributes(
         context: context, descriptor: try openNode(entry),

@@ -17,7 +17,7 @@ public struct UncleanWindow: Sendable, Equatable {
     let (seconds, overflow) = time.seconds.multipliedReportingOverflow(by: 1_000_000_000)
     if overflow { return false }
     let moment = seconds &+ Int64(time.nanoseconds)
-    return moment >= start.subtractingReportingOverflow(UncleanWindow.grace).partialValue
+    return moment >= max(start, Int64.min + UncleanWindow.grace) - UncleanWindow.grace
       && moment <= end
   }
 }

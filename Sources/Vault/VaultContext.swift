@@ -67,20 +67,32 @@ final class VaultContext: Sendable {
   ///
   /// - Parameters:
   ///   - owner: Who asked.
-  ///   - descriptor: The inode, or the directory `name` is in.
-  ///   - name: Empty for the descriptor itself.
+  ///   - descriptor: The inode, perhaps open with O_PATH.
+  ///   - mode: The mode it was made with.
   ///   - parent: The directory it was made in.
-  /// - Returns: Whether its owner was changed.
   /// - Throws: What fchownat(2) gave.
   func giveTo(
-    _ owner: Owner?, _ descriptor: Int32, _ name: [UInt8] = [], in parent: Int32
-  ) throws(Errno) -> Bool {
-    guard let owner, userID == 0, owner.uid != userID || owner.gid != groupID else { return false }
+    _ owner: Owner?, _ descriptor: Int32, mode: UInt32, in parent: Int32
+  ) throws(Errno) {
+    guard let owner, userID == 0, owner.uid != userID || owner.gid != groupID else { return }
     let inheritsGroup = try Sys.fstatx(parent, fields: .mode).mode & 0o2000 != 0
-    if inheritsGroup, owner.uid == userID { return false }
-    try Sys.fchownat(
-      descriptor, name, uid: owner.uid, gid: inheritsGroup ? nil : owner.gid)
-    return true
+    if inheritsGroup, owner.uid == userID { return }
+    // chown takes the set-ID bits; a default ACL may have changed the others.
+    let made =
+      mode & 0o6000 == 0 ? nil : try Sys.fstatx(descriptor, fields: [.type, .mode])
+    try Sys.fchownat(descriptor, uid: owner.uid, gid: inheritsGroup ? nil : owner.gid)
+    if let made, made.kind != .directory {
+      try Sys.chmodPath(descriptor, mode: made.mode & 0o7777)
+    }
+  }
+
+  /// Opens a new inode with O_PATH and gives it to who asked for it.
+  func giveTo(
+    _ owner: Owner?, _ directory: Int32, _ name: [UInt8], mode: UInt32
+  ) throws(Errno) {
+    guard owner != nil, userID == 0 else { return }
+    let made = try Sys.openat(directory, name, [.path, .noFollow])
+    try giveTo(owner, made.rawValue, mode: mode, in: directory)
   }
 }
 

@@ -66,10 +66,7 @@ extension VaultDirectory {
     _ descriptor: SharedFD, _ owner: Owner?, _ mode: UInt32, _ directory: Int32
   ) throws(VaultError) -> FileStatus {
     try attempt("creating a file") { () throws(Errno) in
-      if try context.giveTo(owner, descriptor.rawValue, in: directory), mode & 0o6000 != 0 {
-        // chown takes these away.
-        try Sys.fchmod(descriptor.rawValue, mode: mode & 0o7777)
-      }
+      try context.giveTo(owner, descriptor.rawValue, mode: mode, in: directory)
       return try Sys.fstatx(descriptor.rawValue, fields: .entry)
     }
   }
@@ -117,7 +114,7 @@ extension VaultDirectory {
       if let sidecar = backing.sidecar { try write(sidecar, directory) }
       try attempt("making a special file") { () throws(Errno) in
         try Sys.mknodat(directory, backing.name, mode: mode, device: device)
-        _ = try context.giveTo(owner, directory, backing.name, in: directory)
+        try context.giveTo(owner, directory, backing.name, mode: mode)
       }
       return try require(name)
     }

@@ -53,7 +53,7 @@ extension VaultDirectory {
       }
       try RecordFile.store(record, keys: context.keys, in: opened.rawValue, durable: false)
       try attempt("making a directory") { () throws(Errno) in
-        _ = try context.giveTo(owner, opened.rawValue, in: directory)
+        try context.giveTo(owner, opened.rawValue, mode: mode, in: directory)
         if added != 0 {
           // Only the owner's bits change: with a default ACL the others are its mask.
           let present = try Sys.fstatx(opened.rawValue, fields: .mode).mode & 0o7777

@@ -23,7 +23,7 @@ extension VaultDirectory {
         let backing = try backingName(name, kind, view.record)
         if let sidecar = backing.sidecar { try write(sidecar, directory) }
         try attempt("making a symbolic link") { () throws(Errno) in
-          _ = try context.giveTo(owner, directory, temporary, in: directory)
+          try context.giveTo(owner, directory, temporary, mode: 0o777)
           try renameToNew(directory, temporary, directory, backing.name)
         }
       } catch {

@@ -282,7 +282,13 @@ extension VaultDirectory {
     var outcome: Result<Void, VaultError> = .success(())
     try withAccess(to: descriptor, bits: 0o700) { () throws(Errno) in
       do throws(VaultError) {
+        let times = try? Sys.fstatx(descriptor, fields: .basic)
         try RecordFile.store(record, keys: context.keys, in: descriptor, durable: true)
+        if let times {
+          // Nothing happened that the plain directory has changed by.
+          try? Sys.futimens(
+            descriptor, access: .set(times.atime), modification: .set(times.mtime))
+        }
         outcome = .success(())
       } catch {
         if case .system(.permissionDenied, _) = error { throw .permissionDenied }

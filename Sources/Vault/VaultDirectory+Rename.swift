@@ -179,11 +179,28 @@ extension VaultDirectory {
   ) throws(VaultError) -> (temporary: [UInt8], kind: EntryKind) {
     let content = try readLink(entry)
     let copy = try target.prepareLink(name, content, into)
+    try? copyLinkAttributes(entry, target, name, copy, into)
     try? Sys.fchownat(into, copy.temporary, uid: entry.status.uid, gid: entry.status.gid)
     try? Sys.utimensat(
       into, copy.temporary, access: .set(entry.status.atime),
       modification: .set(entry.status.mtime))
     return copy
+  }
+
+  private func copyLinkAttributes(
+    _ entry: VaultEntry, _ target: VaultDirectory, _ name: [UInt8],
+    _ copy: (temporary: [UInt8], kind: EntryKind), _ into: Int32
+  ) throws(VaultError) {
+    let old = try attributes(of: entry)
+    let names = try old.list()
+    guard !names.isEmpty, let status = try target.status(into, copy.temporary) else { return }
+    let new = try target.attributes(
+      of: VaultEntry(
+        name: name, kind: copy.kind,
+        mode: copy.kind == .longLink ? .longLink : .symbolicLink,
+        backingName: copy.temporary, status: status,
+        origin: EntryOrigin(directory: target.id, name: name)))
+    for name in names { try new.set(name, try old.get(name)) }
   }
 
   /// Puts a prepared link into place.
