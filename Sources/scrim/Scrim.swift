@@ -19,6 +19,7 @@ struct Scrim: ParsableCommand {
 
   static func main() {
     do {
+      try MountHelper.takeOver()
       var command = try parseAsRoot()
       try command.run()
     } catch {
