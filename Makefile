@@ -1,21 +1,22 @@
 # `make help` lists what there is. Each target installs what it lacks from Debian and says what it does.
 PREFIX ?= /usr/local
 DESTDIR ?=
-SWIFT_BUILD = swift build -c release --static-swift-stdlib --explicit-target-dependency-import-check=error --product scrim
+SWIFT_BUILD = swift build -c release --static-swift-stdlib --disable-local-rpath --explicit-target-dependency-import-check=error
 SCRIM = .build/release/scrim
-COMPLETIONS = bash:bash-completion/completions/scrim zsh:zsh/site-functions/_scrim fish:fish/vendor_completions.d/scrim.fish
 TAB := $(shell printf '\t')
 
 .DEFAULT_GOAL := build
-.PHONY: help build demo test lint format install uninstall bench crash-test soak fuzz clean
+.PHONY: help build demo test lint format install uninstall deb package-test bench crash-test soak fuzz clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1$(TAB)\2/p' Makefile | expand -t 14
 
-build: ## the program, as .build/release/scrim, with the Swift runtime inside
+build: ## the programs, scrim and scrim-broker in .build/release, with the Swift runtime inside
 	@.ci/deps.sh build
-	@echo "build: $(SWIFT_BUILD)"
-	@$(SWIFT_BUILD)
+	@for product in scrim scrim-broker; do \
+		echo "build: $(SWIFT_BUILD) --product $$product"; \
+		$(SWIFT_BUILD) --product $$product || exit 1; \
+	done
 	@echo "build: $(SCRIM)"
 
 demo: build ## a vault from init to remount, on a real tree, in a temporary folder
@@ -32,19 +33,18 @@ format: ## rewrite the Swift sources in the project's style
 	@echo "format: swift format"
 	@swift format format --in-place --recursive --parallel Sources Tests Package.swift
 
-install: build ## to $(DESTDIR)$(PREFIX), with completions for bash, zsh and fish
-	@echo "install: $(DESTDIR)$(PREFIX)/bin/scrim"
-	@install -D -m 0755 $(SCRIM) "$(DESTDIR)$(PREFIX)/bin/scrim"
-	@for pair in $(COMPLETIONS); do \
-		target="$(DESTDIR)$(PREFIX)/share/$${pair#*:}"; \
-		echo "install: $$target"; \
-		mkdir -p "$${target%/*}" && $(SCRIM) --generate-completion-script $${pair%%:*} >"$$target" || exit 1; \
-	done
+install: build ## to $(DESTDIR)$(PREFIX): programs, man pages, completions, systemd units, and the helpers of mount(8)
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" Package/install
 
 uninstall: ## take away what install put there
-	@echo "uninstall: $(DESTDIR)$(PREFIX)"
-	@rm -f "$(DESTDIR)$(PREFIX)/bin/scrim"
-	@for pair in $(COMPLETIONS); do rm -f "$(DESTDIR)$(PREFIX)/share/$${pair#*:}"; done
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" Package/install --uninstall
+
+deb: build ## a Debian package, in dist
+	@Package/deb
+
+package-test: build ## that package on a fresh Debian without Swift: install, use, remove
+	@.ci/deps.sh
+	@Tests/Package/run
 
 bench: build ## figures beside the bare folder and the peers
 	@.ci/deps.sh

@@ -26,7 +26,11 @@ build_flags=(-c release --explicit-target-dependency-import-check=error)
 
 stage_deps() { .ci/deps.sh; }
 stage_lint() { Tests/check.sh; }
-stage_build() { swift build "${build_flags[@]}" --static-swift-stdlib --product scrim; }
+stage_build() {
+  for product in scrim scrim-broker; do
+    swift build "${build_flags[@]}" --static-swift-stdlib --disable-local-rpath --product $product || return
+  done
+}
 stage_unit() {
   swift test "${build_flags[@]}" -Xswiftc -enable-testing --scratch-path .build/tests
 }

@@ -109,6 +109,20 @@ struct BrokerMountTests {
     #expect(try server.end().status == 0)
   }
 
+  @Test(.enabled(if: SystemdStandIn.isPossible))
+  func aBrokerThatSystemdStartsDoesTheSame() throws {
+    let systemd = try SystemdStandIn()
+    let server = try ServerProcess(
+      ["allow_other=off", "vault=on"],
+      files: ["scrim.vault": Self.header, "plain": Self.content], user: Self.user)
+    #expect(server.ready.contains("passthrough=active"))
+    #expect(Self.run("cat \(server.mountPoint)/plain > /dev/null"))
+    #expect(try server.statistic("reads") == 0)
+    #expect(server.unmount())
+    #expect(try server.end().status == 0)
+    #expect(systemd.brokerEnds())
+  }
+
   @Test func withoutABrokerThatCanTheReasonIsSaid() throws {
     let powerless = try Installation(capability: false)
     let server = try powerless.serve()

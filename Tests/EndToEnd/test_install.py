@@ -1,0 +1,96 @@
+"""What `make install` puts into place, and that taking it away leaves nothing."""
+
+import os
+import shutil
+import subprocess
+
+import harness
+import pytest
+
+PAGES = ["man1/scrim.1", "man5/scrim-format.5", "man8/mount.scrim.8"]
+COMPLETIONS = {
+    "bash": "bash-completion/completions/scrim",
+    "zsh": "zsh/site-functions/_scrim",
+    "fish": "fish/vendor_completions.d/scrim.fish",
+}
+
+
+def install(*arguments, root, prefix="/usr"):
+    environment = {**os.environ, "DESTDIR": str(root), "PREFIX": prefix, "BUILD": str(harness.SCRIM.parent)}
+    return harness.run(harness.REPOSITORY / "Package/install", *arguments, env=environment)
+
+
+def files(root):
+    return {os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names}
+
+
+@pytest.fixture
+def installed(workspace):
+    root = workspace.path / "root"
+    root.mkdir()
+    install(root=root)
+    return root
+
+
+@pytest.mark.offline
+def test_what_is_installed_works_and_is_taken_away_again(installed):
+    assert len(files(installed)) == 12
+    shown = harness.run(installed / "usr/bin/scrim", "--version").stdout
+    assert shown == harness.scrim("--version").stdout
+    for program in ("usr/bin/scrim", "usr/libexec/scrim/scrim-broker"):
+        needed = harness.run("ldd", installed / program).stdout
+        assert b"swift" not in needed and b"not found" not in needed, needed
+    unit = (installed / "usr/lib/systemd/system/scrim-broker@.service").read_text()
+    assert "ExecStart=/usr/libexec/scrim/scrim-broker\n" in unit
+    install("--uninstall", root=installed)
+    assert files(installed) == set()
+
+
+@pytest.mark.offline
+def test_man_pages_have_no_warnings_and_completions_no_errors(installed):
+    for page in PAGES:
+        file = installed / "usr/share/man" / page
+        result = harness.run("man", "--warnings=w", "-E", "UTF-8", "-l", "-Tutf8", "-Z", file)
+        assert result.stderr == b"", page
+        text = harness.run("man", "-l", file, env={**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8"}).stdout
+        assert b"NAME" in text and b"SEE ALSO" in text and len(text) > 2000, page
+    for shell, path in COMPLETIONS.items():
+        file = installed / "usr/share" / path
+        assert b"umount" in file.read_bytes()
+        if shutil.which(shell):
+            harness.run(shell, "-n", file)
+
+
+@pytest.mark.offline
+def test_the_helper_of_mount_takes_its_words(installed, workspace):
+    helper = installed / "sbin/mount.scrim"
+    assert os.readlink(helper) == "/usr/bin/scrim"
+    local = workspace.path / "mount.fuse.scrim"
+    local.symlink_to(harness.SCRIM)
+    assert harness.run(local, "/vault", "/mnt", "-f", "-o", "rw").stdout == b""
+    for words in (["/vault"], ["/vault", "/mnt", "-o"], ["/vault", "/mnt", "-z"]):
+        result = harness.run(local, *words, check=False)
+        assert result.returncode == harness.USAGE and b"mount -t fuse.scrim" in result.stderr
+    missing = harness.run(local, "/nonexistent/vault", "/mnt", "-sn", "-t", "fuse.scrim", check=False)
+    assert missing.returncode == harness.NOT_A_VAULT, missing.stderr
+
+
+def test_mount_asks_for_nothing_where_its_options_say_it_all(workspace):
+    vault = workspace.vault()
+    point = workspace.path / "point, with a comma"
+    point.mkdir()
+    secret = workspace.path / "secret, with a comma"
+    shutil.copy(vault.passphrase_file, secret)
+    local = workspace.path / "mount.scrim"
+    local.symlink_to(harness.SCRIM)
+    written = str(secret).replace(",", "\\,")
+    log = workspace.path / "log"
+    harness.run(local, vault.path, point, "-o", f"rw,noexec,passphrase_file={written},log_file={log},_netdev", "-v")
+    try:
+        (point / "file").write_text("words")
+        assert harness.mounted_at(point) and log.exists()
+        with open("/proc/self/mountinfo") as table:
+            [line] = [line for line in table if "with\\040a\\040comma" in line]
+        assert "noexec" in line and "nosuid" in line
+    finally:
+        subprocess.run([harness.SCRIM, "umount", point], check=True)
