@@ -68,14 +68,14 @@ enum MountAttribute {
   static func openFailure(_ code: Int32) -> Exit {
     switch code {
     case ENOENT: .notFound
-    case ENOTCONN, ENOTDIR: .notMounted
+    case ENOTCONN, ECONNABORTED, ENOTDIR: .notMounted
     default: .system
     }
   }
 
   static func openReason(_ code: Int32) -> String {
     switch code {
-    case ENOTCONN:
+    case ENOTCONN, ECONNABORTED:
       "the daemon of this mount is gone; 'scrim umount' clears it"
     default: Output.errnoText(code)
     }

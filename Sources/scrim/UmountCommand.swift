@@ -38,7 +38,8 @@ struct UmountCommand: ParsableCommand {
 
   private func isDisconnected() -> Bool {
     var status = stat()
-    return stat(mountpoint.terminated, &status) != 0 && errno == ENOTCONN
+    guard stat(mountpoint.terminated, &status) != 0 else { return false }
+    return errno == ENOTCONN || errno == ECONNABORTED
   }
 
   private func detach(_ point: [UInt8], lazily: Bool) throws(Failure) {
