@@ -18,11 +18,16 @@ def exercise(workspace, mount, rng, **options):
     trees.build(source, rng, files=700)
     if mount.user:
         run("chown", "-R", "-h", f"{mount.user}:{mount.user}", source)
-    run("sh", "-ec", script, cwd=mount.point, timeout=300, **options)
+
+    def shell(words):
+        # The shell enters the mount itself: its user may, root perhaps may not.
+        run("sh", "-ec", 'cd "$0"; ' + words, mount.point, cwd="/", timeout=300, **options)
+
+    shell(script)
     mount.remount()
-    run("sh", "-ec", "diff -r --no-dereference -x fifo ../source sealed", cwd=mount.point, timeout=300, **options)
-    run("sh", "-ec", "printf more >> ../source/size-4097; truncate -s 5000 ../source/size-8191", cwd=mount.point, **options)
-    run("sh", "-ec", "diff -r --no-dereference -x fifo ../source plain", cwd=mount.point, timeout=300, **options)
+    shell("diff -r --no-dereference -x fifo ../source sealed")
+    shell("printf more >> ../source/size-4097; truncate -s 5000 ../source/size-8191")
+    shell("diff -r --no-dereference -x fifo ../source plain")
 
 
 @pytest.mark.limit(300)
