@@ -212,7 +212,7 @@ def _lists(out, builder, rooted):
         ref = b.store(b"data", page=4)
         b.next_page = 9
         rooted(b, *(refs(ref) if refs else [ref]), size=4, **fields)
-        out.add(name, b, **_is(4, 1, data), writer=writer)
+        out.add(name, b, 9 * PAGE, **_is(4, 1, data), writer=writer)
 
     case("free extents overlap each other", "overlap", free=[(5, 3), (7, 1)])
     case("free and held extents overlap", "overlap", free=[(5, 2)], held=[(6, 1)], held_commit=1)
@@ -232,7 +232,7 @@ def _lists(out, builder, rooted):
         listed = b.store(fmt.encode_free_list(fmt.HOLE, extents, 0), page=5)
         b.next_page = 9
         rooted(b, ref, size=4, free=[(8, 1)], free_list=listed.encode())
-        out.add(name, b, **_is(4, 1, data), writer=writer)
+        out.add(name, b, 9 * PAGE, **_is(4, 1, data), writer=writer)
         if writer is None:
             b.pages[5] = flip(b.pages[5], 333)
             out.add("free list flipped", b, **_is(4, 1, data), writer="free list")

@@ -257,7 +257,8 @@ class VaultWriter:
 
 
 def _encoded(path):
-    return path.encode(errors="surrogateescape")
+    """The order of an archive: what is in a directory right after it."""
+    return path.encode(errors="surrogateescape").split(b"/")
 
 
 def _flat(data, size):
