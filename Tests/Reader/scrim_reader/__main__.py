@@ -12,8 +12,7 @@ from .vault import Vault
 
 def show(path):
     """A name on one line, bytes that are not printable UTF-8 escaped."""
-    text = path.decode(errors="backslashreplace").replace("\\", "\\\\") if b"\\" in path else None
-    text = text or path.decode(errors="backslashreplace")
+    text = path.replace(b"\\", b"\\\\").decode(errors="backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
