@@ -73,9 +73,11 @@ extension FileSystem {
     status.blocks = max(status.blocks, allocated / 512, status.size > 0 ? 8 : 0)
   }
 
-  /// Seconds for which the kernel may keep the attributes of an inode.
+  /// Seconds for which the kernel may keep the attributes of an inode. Those of a file with changes that
+  /// are not committed yet do not last: the commit will move its change time and its blocks.
   func timeout(_ inode: Inode) -> Double {
-    switch inode.mode {
+    if inode.file?.sharedContainer()?.isDirty == true { return 0 }
+    return switch inode.mode {
     case .plain: timeouts.shared
     case .directory:
       inode.visibility.load(ordering: .relaxed) == .sealed ? timeouts.exclusive : timeouts.shared

@@ -9,6 +9,12 @@ struct Caller {
   let gid: UInt32
   let umask: UInt32
 
+  init(uid: UInt32, gid: UInt32, umask: UInt32) {
+    self.uid = uid
+    self.gid = gid
+    self.umask = umask
+  }
+
   init(_ request: fuse_req_t) {
     // SAFETY: libfuse keeps the context inside the request, which is alive until its reply.
     let context = fuse_req_ctx(request).pointee
