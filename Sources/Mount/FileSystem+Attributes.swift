@@ -16,6 +16,13 @@ struct AttributeChange {
   var modification: TimeUpdate = .omit
   /// Truncation by someone who may not keep suid and sgid.
   var stripsPrivileges = false
+
+  /// Whether nothing is set. The kernel sends that where HANDLE_KILLPRIV_V2 leaves it to us to take suid, sgid
+  /// and capabilities off: for `chown(path, -1, -1)`, and before fallocate and copy_file_range.
+  var isEmpty: Bool {
+    mode == nil && uid == nil && gid == nil && size == nil && access == .omit
+      && modification == .omit
+  }
 }
 
 /// Attributes and how long they hold.
@@ -78,7 +85,8 @@ extension FileSystem {
   func timeout(_ inode: Inode) -> Double {
     if inode.file?.sharedContainer()?.isDirty == true { return 0 }
     return switch inode.mode {
-    case .plain: timeouts.shared
+    // The kernel hears of stores through a passed-through mapping from nobody, so it must ask.
+    case .plain: inode.file == nil ? timeouts.shared : 0
     case .directory:
       inode.visibility.load(ordering: .relaxed) == .sealed ? timeouts.exclusive : timeouts.shared
     case .container, .symbolicLink, .longLink, .special: timeouts.exclusive
@@ -110,10 +118,10 @@ extension FileSystem {
     if let size = change.size {
       try truncate(inode, to: size, stripsPrivileges: change.stripsPrivileges)
     }
-    if change.uid != nil || change.gid != nil || change.mode != nil {
+    if change.uid != nil || change.gid != nil || change.mode != nil || change.isEmpty {
       try withNode(inode) { node in
-        // The owner first: changing it takes suid and sgid off, which `mode` may put back.
-        if change.uid != nil || change.gid != nil {
+        // The owner first: changing it, also to what it was, takes suid and sgid off, which `mode` may put back.
+        if change.uid != nil || change.gid != nil || change.isEmpty {
           try Sys.fchownat(node, uid: change.uid, gid: change.gid)
         }
         if let mode = change.mode { try Sys.chmodPath(node, mode: mode & 0o7777) }

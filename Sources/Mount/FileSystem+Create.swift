@@ -83,6 +83,11 @@ extension FileSystem {
     _ nodeid: UInt64, _ name: [UInt8], mode: UInt32, flags: Int32, _ caller: Caller,
     stripsPrivileges: Bool
   ) throws -> (entry: Entry, opened: Opened) {
+    if name == Self.noName {
+      let (entry, file) = try createTemporary(nodeid, mode: mode, caller)
+      guard let inode = entry.inode else { throw MountFailure.stale }
+      return (entry, opened(inode, file))
+    }
     do {
       let (entry, file) = try create(nodeid, name, mode: mode, caller)
       guard let inode = entry.inode else { throw MountFailure.stale }
@@ -101,6 +106,30 @@ extension FileSystem {
       table.forget(inode.nodeid, count: 1)
       throw error
     }
+  }
+
+  /// How TMPFILE arrives: as a CREATE of a name that cannot be.
+  private static let noName = [UInt8(ascii: "/")]
+
+  /// TMPFILE: a file without a name, open, with one user. LINK may name it later.
+  private func createTemporary(
+    _ nodeid: UInt64, mode: UInt32, _ caller: Caller
+  ) throws -> (entry: Entry, file: OpenFile) {
+    try requireWritable()
+    let directory = try directory(try inode(nodeid))
+    let made = try directory.createTemporary(
+      mode: try masked(mode & 0o7777, caller, in: directory), owner: owner(caller))
+    let mode: InodeMode = made.container == nil ? .plain : .container
+    let inode = table.remember(BackingIdentity(made.status), mode: mode, link: nil)
+    let backing = made.container.map { OpenFile.Backing.container($0) }
+    let file = adopt(inode, backing ?? .plain(made.descriptor))
+    file.setTemporary(made)
+    changed(inode, file)
+    let status = try liveStatus(file) ?? made.status
+    let entry = Entry(
+      inode: inode,
+      parameters: parameters(inode, status, namesAreOurs: !directory.isNative))
+    return (entry, file)
   }
 
   /// The mode of a new object: the umask counts unless the directory has a default access list, which the
@@ -129,6 +158,10 @@ extension FileSystem {
     case .plain, .container, .symbolicLink, .longLink, .special: break
     }
     try commitIfOpen(inode)
+    if let temporary = inode.file?.temporary, inode.link == nil {
+      let entry = try target.linkTemporary(temporary, as: newName)
+      return try enter(entry, newName, in: target, newParent)
+    }
     let place = try locate(inode)
     let entry = try place.directory.link(place.entry, to: target, as: newName)
     return try enter(entry, newName, in: target, newParent)

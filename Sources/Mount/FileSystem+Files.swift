@@ -213,14 +213,8 @@ extension FileSystem {
   func stripPrivileges(_ file: OpenFile) throws {
     guard let descriptor = file.sharedDescriptor() else { return }
     let mode = try Sys.fstatx(descriptor.rawValue, fields: [.type, .mode]).mode
-    let stripped = Self.withoutPrivileges(mode)
-    if stripped != mode { try Sys.fchmod(descriptor.rawValue, mode: stripped & 0o7777) }
-  }
-
-  /// A mode without suid, and without sgid where that is not the mark of mandatory locking.
-  static func withoutPrivileges(_ mode: UInt32) -> UInt32 {
-    var mode = mode & ~UInt32(S_ISUID)
-    if mode & UInt32(S_IXGRP) != 0 { mode &= ~UInt32(S_ISGID) }
-    return mode
+    guard mode & UInt32(S_ISUID | S_ISGID) != 0 else { return }
+    // Setting the owner, even to what it was, takes off exactly what must go.
+    try Sys.fchownat(descriptor.rawValue, uid: nil, gid: nil)
   }
 }

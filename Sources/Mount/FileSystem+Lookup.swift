@@ -73,7 +73,7 @@ extension FileSystem {
     parameters.ino = fuse_ino_t(inode.nodeid)
     parameters.generation = inode.nodeid >> 32
     parameters.attr = Self.stat(status)
-    parameters.attr_timeout = namesAreOurs ? timeout(inode) : timeouts.shared
+    parameters.attr_timeout = namesAreOurs ? timeout(inode) : min(timeout(inode), timeouts.shared)
     parameters.entry_timeout = namesAreOurs ? timeouts.exclusive : timeouts.shared
     return parameters
   }

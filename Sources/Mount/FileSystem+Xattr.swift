@@ -8,6 +8,9 @@ extension FileSystem {
   /// Names answered by the mount itself. They are not listed, so that copying tools leave them alone.
   private static let ownPrefix = Array("user.scrim.".utf8)
 
+  private static let trustedPrefix = Array("trusted.".utf8)
+  private static let accessList = Array("system.posix_acl_access".utf8)
+
   private static func isOwn(_ name: [UInt8]) -> Bool { name.starts(with: ownPrefix) }
 
   /// GETXATTR.
@@ -19,18 +22,34 @@ extension FileSystem {
 
   /// SETXATTR.
   func setAttribute(
-    _ nodeid: UInt64, _ name: [UInt8], _ value: [UInt8], mode: Sys.AttributeMode
+    _ nodeid: UInt64, _ name: [UInt8], _ value: [UInt8], mode: Sys.AttributeMode,
+    mayKeepGroupBit: (_ group: UInt32) -> Bool
   ) throws {
     try requireWritable()
     let inode = try inode(nodeid)
     if Self.isOwn(name) { return try setOwnAttribute(inode, name, value) }
     try attributes(of: inode).set(name, value, mode: mode)
+    if name == Self.accessList { try dropGroupBit(inode, unless: mayKeepGroupBit) }
   }
 
-  /// LISTXATTR: the names, each ended by a zero byte.
-  func attributeNames(_ nodeid: UInt64) throws -> [UInt8] {
+  /// Takes sgid off after an access list was set by an owner who is a stranger to the file's group, as chmod(2)
+  /// would. The kernel asks for it only by an extension that libfuse 3.14 does not offer.
+  private func dropGroupBit(_ inode: Inode, unless mayKeep: (_ group: UInt32) -> Bool) throws {
+    try withNode(inode) { node in
+      let status = try Sys.fstatx(node, fields: .basic)
+      guard status.mode & UInt32(S_ISGID) != 0, !mayKeep(status.gid) else { return }
+      try Sys.chmodPath(node, mode: status.mode & 0o7777 & ~UInt32(S_ISGID))
+    }
+  }
+
+  /// LISTXATTR: the names, each ended by a zero byte. Trusted ones are for root's eyes only.
+  func attributeNames(_ nodeid: UInt64, _ caller: Caller) throws -> [UInt8] {
     let names = try attributes(of: try inode(nodeid)).list()
-    return names.flatMap { Self.isOwn($0) ? [] : $0 + [0] }
+    return names.flatMap { name in
+      let isHidden =
+        Self.isOwn(name) || (caller.uid != 0 && name.starts(with: Self.trustedPrefix))
+      return isHidden ? [] : name + [0]
+    }
   }
 
   /// REMOVEXATTR.
@@ -44,6 +63,9 @@ extension FileSystem {
   /// The stored attributes of an inode: of an open container also after its name is gone.
   private func attributes(of inode: Inode) throws -> Attributes {
     if let stored = inode.file?.sharedStored() { return stored.attributes }
+    if case .plain = inode.mode, let descriptor = inode.file?.sharedDescriptor() {
+      return vault.attributes(ofPlainFile: descriptor)
+    }
     if case .directory = inode.mode { return try directory(inode).attributes() }
     let place = try locate(inode)
     return try place.directory.attributes(of: place.entry)

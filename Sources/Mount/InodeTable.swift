@@ -92,11 +92,12 @@ final class InodeTable: Sendable {
     }
   }
 
-  /// Finds or makes the inode of a backing object seen under `link`, and counts one lookup.
+  /// Finds or makes the inode of a backing object seen under `link`, if it has a name, and counts one
+  /// lookup.
   ///
   /// If the object has another mode than it had (it was converted in place by someone else), the old
   /// inode stays what it was and a new one is made.
-  func remember(_ identity: BackingIdentity, mode: InodeMode, link: Inode.Link) -> Inode {
+  func remember(_ identity: BackingIdentity, mode: InodeMode, link: Inode.Link?) -> Inode {
     let inode = contents.withLock { contents in
       if let slot = contents.find(identity), let known = contents.slots[Int(slot)].inode {
         if known.mode == mode {
@@ -110,7 +111,7 @@ final class InodeTable: Sendable {
       contents.slots[slot].lookups = 1
       return inode
     }
-    inode.add(link)
+    if let link { inode.add(link) }
     return inode
   }
 

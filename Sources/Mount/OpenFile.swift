@@ -29,6 +29,8 @@ final class OpenFile: @unchecked Sendable {
   /// `stored.file`, kept at hand.
   private(set) var container: ContainerFile?
   private(set) var isWritable = false
+  /// What naming it takes, of a file that was made without a name.
+  private(set) var temporary: TemporaryFile?
   /// Opens, and operations that use the file for a moment.
   var users = 0
 
@@ -70,6 +72,9 @@ final class OpenFile: @unchecked Sendable {
     }
     self.isWritable = isWritable
   }
+
+  /// Notes that the file was made without a name. Call before anybody else knows of it.
+  func setTemporary(_ file: TemporaryFile) { temporary = file }
 
   /// The descriptor, for calls that need no container; nil while the file is being opened.
   func sharedDescriptor() -> SharedFD? { lock.withReadLock { descriptor } }

@@ -13,6 +13,10 @@ extension Operations {
         let inode = try fileSystem.inode(UInt64(nodeid))
         let opened = try fileSystem.open(
           inode, flags: info.pointee.flags, stripsPrivileges: RequestContext.killsPrivileges)
+        if opened.backingID != nil, info.pointee.flags & O_ACCMODE != O_RDONLY {
+          // From now on the kernel has to ask for attributes: see `timeout`. Dropping those it has waits for nothing.
+          try? Worker.current?.session.invalidateInode(UInt64(nodeid), offset: -1)
+        }
         let result = Reply.open(
           request, handle: 0, flags: opened.flags, backingID: opened.backingID)
         if result == -ENOENT { fileSystem.close(inode, opened.file) }
@@ -136,15 +140,18 @@ extension Operations {
     }
     table.listxattr = { request, nodeid, size in
       Dispatch.serve(request, nodeid) { fileSystem, request in
-        try Dispatch.reply(request, try fileSystem.attributeNames(UInt64(nodeid)), room: size)
+        let names = try fileSystem.attributeNames(UInt64(nodeid), Caller(request))
+        try Dispatch.reply(request, names, room: size)
       }
     }
     table.setxattr = { request, nodeid, name, value, size, flags in
-      Dispatch.perform(request, nodeid) { fileSystem, _ in
+      Dispatch.perform(request, nodeid) { fileSystem, request in
         guard let mode = Sys.AttributeMode(rawValue: flags) else { throw MountFailure.invalid }
         // SAFETY: libfuse lends `size` bytes until the reply.
         let bytes = [UInt8](UnsafeRawBufferPointer(start: value, count: size))
-        try fileSystem.setAttribute(UInt64(nodeid), try Dispatch.name(name), bytes, mode: mode)
+        try fileSystem.setAttribute(
+          UInt64(nodeid), try Dispatch.name(name), bytes, mode: mode,
+          mayKeepGroupBit: { Caller(request).isMember(of: $0, request) })
       }
     }
     table.removexattr = { request, nodeid, name in

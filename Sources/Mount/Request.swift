@@ -22,6 +22,18 @@ struct Caller {
     gid = context.gid
     umask = context.umask
   }
+
+  /// Whether the caller is root, or in a group by its own or a supplementary group ID.
+  func isMember(of group: UInt32, _ request: fuse_req_t) -> Bool {
+    if uid == 0 || gid == group { return true }
+    var groups = [gid_t](repeating: 0, count: 64)
+    var count = fuse_req_getgroups(request, Int32(groups.count), &groups)
+    if count > groups.count {
+      groups = [gid_t](repeating: 0, count: Int(count))
+      count = min(fuse_req_getgroups(request, count, &groups), Int32(groups.count))
+    }
+    return count > 0 && groups.prefix(Int(count)).contains(group)
+  }
 }
 
 /// The common frame of every operation: find the file system, do it, answer.

@@ -58,11 +58,3 @@ import Vault
     #expect(PolicyText(Array(text.utf8)) == nil)
   }
 }
-
-@Suite struct ModeTests {
-  @Test func suidGoesAndSgidWhereTheGroupMayExecute() {
-    #expect(FileSystem.withoutPrivileges(0o106755) == 0o100755)
-    #expect(FileSystem.withoutPrivileges(0o102745) == 0o102745)
-    #expect(FileSystem.withoutPrivileges(0o101777) == 0o101777)
-  }
-}

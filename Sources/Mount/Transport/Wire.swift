@@ -26,6 +26,7 @@ enum Wire {
     static let write: UInt32 = 16
     static let initialize: UInt32 = 26
     static let create: UInt32 = 35
+    static let temporaryFile: UInt32 = 51
   }
 
   /// FUSE_INIT flags, low word and `flags2` as one.

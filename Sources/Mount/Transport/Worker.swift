@@ -52,8 +52,19 @@ final class Worker {
 
   func begin(_ request: UnsafeRawBufferPointer) {
     self.request = request
-    unique = RequestHead(request)?.unique ?? 0
+    let head = RequestHead(request)
+    unique = head?.unique ?? 0
+    if head?.opcode == Wire.Opcode.temporaryFile { passAsCreate(request) }
     replied = false
+  }
+
+  /// libfuse before 3.18 knows no TMPFILE. Its body and its reply are those of CREATE, and its name is "/",
+  /// which no CREATE has, so that is what it becomes.
+  private func passAsCreate(_ request: UnsafeRawBufferPointer) {
+    // SAFETY: the bytes lie in a buffer of the transport's own, which nobody else looks at meanwhile; a head was
+    // read from them, so there are eight.
+    UnsafeMutableRawBufferPointer(mutating: request).storeBytes(
+      of: Wire.Opcode.create, toByteOffset: 4, as: UInt32.self)
   }
 
   func end() {
