@@ -39,7 +39,7 @@ extension FileSystem {
       return Entry(
         inode: inode,
         parameters: parameters(inode, known, namesAreOurs: !directory.isNative))
-    } catch where ErrnoMap.isIntegrityFailure(error) {
+    } catch  where ErrnoMap.isIntegrityFailure(error) {
       return Entry(
         inode: inode,
         parameters: unreadable(inode, entry, namesAreOurs: !directory.isNative))
