@@ -48,10 +48,12 @@ enum RecordFile {
   ///   - keys: The vault's keys.
   ///   - directory: May be open with O_PATH.
   ///   - durable: Whether the file must be synced in any case.
+  /// - Returns: Whether the attribute was set, so that the backing filesystem keeps the order.
   /// - Throws: `.system`.
+  @discardableResult
   static func store(
     _ record: DirectoryRecord, keys: MasterKeys, in directory: Int32, durable: Bool
-  ) throws(VaultError) {
+  ) throws(VaultError) -> Bool {
     let bytes = try record.sealed(with: keys)
     var hasAttribute = true
     do {
@@ -74,5 +76,6 @@ enum RecordFile {
       if durable || !hasAttribute { try Sys.fdatasync(file.rawValue) }
       try Sys.renameat2(directory, Format.newRecordName, directory, Format.recordName)
     }
+    return hasAttribute
   }
 }

@@ -259,43 +259,48 @@ extension VaultDirectory {
   }
 
   /// Replaces the record; nothing is written if the change leaves it as it is.
-  func updateRecord(_ change: (inout DirectoryRecord) -> Void) throws(VaultError) {
+  ///
+  /// - Returns: Whether the backing filesystem keeps this change and later ones in their order.
+  @discardableResult
+  func updateRecord(_ change: (inout DirectoryRecord) -> Void) throws(VaultError) -> Bool {
     try context.requireWritable()
-    try recordChanges.withLock { (_) throws(VaultError) in
+    return try recordChanges.withLock { (_) throws(VaultError) in
       let view = try viewWithAlternates()
       var record = view.record
       change(&record)
-      if record == view.record { return }
+      if record == view.record { return true }
       record.serial &+= 1
       let descriptor = try descriptor()
-      try replaceRecord(record, descriptor.rawValue)
+      let isOrdered = try replaceRecord(record, descriptor.rawValue)
       setView(
         DirectoryView(
           record, alternates: view.alternates, knowsAlternates: true, keys: context.keys))
+      return isOrdered
     }
   }
 
   private func replaceRecord(
     _ record: DirectoryRecord, _ descriptor: Int32
-  ) throws(VaultError) {
+  ) throws(VaultError) -> Bool {
     // The owner of a directory he may not write into can still rename it.
-    var outcome: Result<Void, VaultError> = .success(())
+    var outcome: Result<Bool, VaultError> = .success(true)
     try withAccess(to: descriptor, bits: 0o700) { () throws(Errno) in
       do throws(VaultError) {
         let times = try? Sys.fstatx(descriptor, fields: .basic)
-        try RecordFile.store(record, keys: context.keys, in: descriptor, durable: true)
+        let isOrdered = try RecordFile.store(
+          record, keys: context.keys, in: descriptor, durable: false)
         if let times {
           // Nothing happened that the plain directory has changed by.
           try? Sys.futimens(
             descriptor, access: .set(times.atime), modification: .set(times.mtime))
         }
-        outcome = .success(())
+        outcome = .success(isOrdered)
       } catch {
         if case .system(.permissionDenied, _) = error { throw .permissionDenied }
         outcome = .failure(error)
       }
     }
-    try outcome.get()
+    return try outcome.get()
   }
 
   /// Says in the record that entries of a kind may exist, before the first one is made.

@@ -248,7 +248,9 @@ extension VaultDirectory {
     }
     let before = context.keys.binding(of: source.origin.name, in: source.origin.directory)
     let after = context.keys.binding(of: name, in: record.id)
-    try child.updateRecord { $0.bindings = before == after ? [after] : [before, after] }
+    let isOrdered = try child.updateRecord {
+      $0.bindings = before == after ? [after] : [before, after]
+    }
     if let sidecar = backing.sidecar { try target.write(sidecar, into) }
     do throws(VaultError) {
       try child.withMoveAccess(isNewParent: target !== self) { () throws(Errno) in
@@ -260,7 +262,7 @@ extension VaultDirectory {
         }
       }
     } catch {
-      try? child.updateRecord { $0.bindings = [before] }
+      _ = try? child.updateRecord { $0.bindings = [before] }
       throw error
     }
     child.place(in: target, name: name, backingName: backing.name)
@@ -273,7 +275,11 @@ extension VaultDirectory {
     if source.backingName != backing.name || target !== self {
       dropSidecar(source.backingName, source.kind, from)
     }
-    // Without journalled attributes the rename must be on the medium before the record forgets.
+    // The rename must be on the medium before the record forgets the old place.
+    if !isOrdered {
+      try target.sync()
+      try sync()
+    }
     try child.updateRecord { $0.bindings = [after] }
   }
 
