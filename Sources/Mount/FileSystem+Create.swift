@@ -8,7 +8,7 @@ import Vault
 extension FileSystem {
   /// Who owns what a caller makes: nobody is asked when this process could not give it away anyway.
   private func owner(_ caller: Caller) -> Owner? {
-    guard geteuid() == 0 else { return nil }
+    guard isRoot else { return nil }
     return Owner(uid: caller.uid, gid: caller.gid)
   }
 

@@ -1,4 +1,5 @@
 import Container
+import Glibc
 import Logging
 import Primitives
 import Synchronization
@@ -31,6 +32,8 @@ final class FileSystem: Sendable {
   let maintenance: Maintenance
   let timeouts: Timeouts
   let isReadOnly: Bool
+  /// Whether this process may give files to others.
+  let isRoot = geteuid() == 0
   let log: Logger
   /// What the status tells about the mount, known once the kernel answered.
   let facts = Mutex(MountFacts())

@@ -20,7 +20,8 @@ final class Maintenance: Sendable {
     var lingering: [UInt64: Linger] = [:]
     /// When files were closed that were too many to sync one by one; 0 for none.
     var overflowSince: UInt64 = 0
-    var isStopping = false
+    /// Whether the thread sleeps until it is woken.
+    var isIdle = true
 
     var hasWork: Bool { !watched.isEmpty || !lingering.isEmpty || overflowSince != 0 }
   }
@@ -30,13 +31,22 @@ final class Maintenance: Sendable {
   /// Closed files kept open for their sync; more are synced together with their whole filesystem.
   static let maximumLingering = 64
 
-  private let contents = Monitor(Contents())
+  private let contents = Mutex(Contents())
+  /// What the thread sleeps on: touched only when it has to wake up, since requests should not wake it
+  /// one by one.
+  private let signal = Monitor(Signal())
+
+  private struct Signal {
+    var isStopping = false
+    var isAwake = false
+  }
 
   /// Notes that a file has changes to commit.
   func watch(_ inode: Inode, _ file: OpenFile) {
     if file.isWatched.load(ordering: .relaxed) { return }
     guard !file.isWatched.exchange(true, ordering: .acquiringAndReleasing) else { return }
-    contents.update { $0.watched.append(inode) }
+    contents.withLock { $0.watched.append(inode) }
+    wakeIfIdle()
   }
 
   /// Keeps a closed file open until it is synced; the inode counts as looked up meanwhile.
@@ -45,7 +55,7 @@ final class Maintenance: Sendable {
   /// there are too many; then the whole filesystem will be synced.
   func linger(_ inode: Inode, _ table: InodeTable, mustRetry: Bool) -> Bool {
     let due = Clock.milliseconds() + Self.delay
-    let taken = contents.update { contents in
+    let taken = contents.withLock { contents in
       if contents.lingering[inode.nodeid] != nil { return true }
       guard mustRetry || contents.lingering.count < Self.maximumLingering else {
         if contents.overflowSince == 0 { contents.overflowSince = due - Self.delay }
@@ -55,15 +65,16 @@ final class Maintenance: Sendable {
       contents.lingering[inode.nodeid] = Linger(inode: inode, due: due)
       return true
     }
+    wakeIfIdle()
     return taken
   }
 
   /// Whether files were closed whose sync is still to come, without being known by name.
-  var hasUnknownUnsynced: Bool { contents.read { $0.overflowSince != 0 } }
+  var hasUnknownUnsynced: Bool { contents.withLock { $0.overflowSince != 0 } }
 
   /// Files with changes to commit. Those that still have some must be watched again.
   func takeWatched() -> [Inode] {
-    contents.update { contents in
+    contents.withLock { contents in
       let watched = contents.watched
       contents.watched = []
       return watched
@@ -72,7 +83,7 @@ final class Maintenance: Sendable {
 
   /// Closed files whose time has come, or all of them.
   func takeLingering(at now: UInt64, all: Bool) -> [Inode] {
-    contents.update { contents in
+    contents.withLock { contents in
       let due = contents.lingering.filter { all || $0.value.due <= now }
       for nodeid in due.keys { contents.lingering[nodeid] = nil }
       return due.values.map(\.inode)
@@ -81,7 +92,7 @@ final class Maintenance: Sendable {
 
   /// True once when the whole filesystem is to be synced.
   func takeOverflow(at now: UInt64, force: Bool) -> Bool {
-    contents.update { contents in
+    contents.withLock { contents in
       let since = contents.overflowSince
       guard since != 0, force || since + Self.delay <= now else { return false }
       contents.overflowSince = 0
@@ -90,14 +101,28 @@ final class Maintenance: Sendable {
   }
 
   /// Ends the thread soon.
-  func stop() { contents.update { $0.isStopping = true } }
+  func stop() { signal.update { $0.isStopping = true } }
 
   /// Waits until there is something to do, and then a little; false when it is time to end.
   func wait() -> Bool {
-    contents.wait { contents -> Bool? in
-      if contents.isStopping { return false }
-      return contents.hasWork ? true : nil
-    } && contents.wait(milliseconds: 1000) { $0.isStopping ? false : nil } ?? true
+    let isIdle = contents.withLock { contents in
+      contents.isIdle = !contents.hasWork
+      return contents.isIdle
+    }
+    if isIdle {
+      let isStopping = signal.wait { $0.isStopping ? true : $0.isAwake ? false : nil }
+      if isStopping { return false }
+      signal.update { $0.isAwake = false }
+    }
+    return signal.wait(milliseconds: 1000) { $0.isStopping ? false : nil } ?? true
+  }
+
+  private func wakeIfIdle() {
+    let wasIdle = contents.withLock { contents in
+      defer { contents.isIdle = false }
+      return contents.isIdle
+    }
+    if wasIdle { signal.update { $0.isAwake = true } }
   }
 }
 
