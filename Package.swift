@@ -77,3 +77,12 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// libFuzzer brings its own `main`, so the fuzz targets are built only when asked for: Tests/Fuzz/run.
+if Context.environment["SCRIM_FUZZ_TARGET"] != nil {
+  package.targets.append(
+    .executableTarget(
+      name: "scrim-fuzz",
+      dependencies: ["Vault", "Container", "Primitives", "TestSupport", system],
+      path: "Tests/Fuzz", exclude: ["run"], swiftSettings: strict))
+}

@@ -79,7 +79,14 @@ extension Checker {
     if name.starts(with: Format.temporaryPrefix) || name == Format.newRecordName {
       found(.harmless, path, "left over from an interrupted change", moveAside)
     } else if VaultDirectory.isAlternate(name) {
-      found(.note, path, "a conflict copy of the directory's record; its names are shown too")
+      let opens = (try? VaultDirectory.loadAlternates(descriptor, context))?.contains {
+        $0.name == name
+      }
+      if opens == true {
+        found(.note, path, "a conflict copy of the directory's record; its names are shown too")
+      } else {
+        found(.damage, path, "a conflict copy of a record that does not authenticate", moveAside)
+      }
     } else if directory.isSidecar(name), !directory.isSidecarUsed(name, among: names) {
       found(.harmless, path, "the full form of a long name that no entry has", moveAside)
     }

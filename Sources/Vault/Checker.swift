@@ -195,6 +195,11 @@ public final class Checker {
       let names = Set(entries.map(\.name))
       // In the order of their inodes, which is that of the disk on most filesystems.
       for raw in entries.sorted(by: { $0.inode < $1.inode }) {
+        if VaultDirectory.isAlternate(raw.name) {
+          // Under a name of the tool's own, this need not look reserved.
+          checkReserved(raw.name, among: names, in: directory, handle.rawValue)
+          continue
+        }
         switch directory.plainName(raw.name, view, listing.rawValue) {
         case .hidden: checkReserved(raw.name, among: names, in: directory, handle.rawValue)
         case .unknown: checkUnknown(raw.name, in: directory)

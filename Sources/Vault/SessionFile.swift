@@ -39,9 +39,7 @@ final class SessionFile: Sendable {
 
   /// Opens a session for writing; a state found open becomes an unclean window.
   static func begin(in vault: Int32, keys: MasterKeys) throws(VaultError) -> SessionFile {
-    let descriptor = try attempt("opening scrim.session") { () throws(Errno) in
-      SharedFD(try Sys.openat(vault, Format.sessionName, [.readWrite, .noFollow]))
-    }
+    let descriptor = SharedFD(try open(in: vault, .readWrite))
     var current = try load(descriptor.rawValue, keys)
     let now = SessionFile.now()
     if current.state.isOpen {
@@ -61,9 +59,7 @@ final class SessionFile: Sendable {
 
   /// Looks at the state without changing it.
   static func observe(in vault: Int32, keys: MasterKeys) throws(VaultError) -> SessionFile {
-    let descriptor = try attempt("opening scrim.session") { () throws(Errno) in
-      try Sys.openat(vault, Format.sessionName, [.readOnly, .noFollow])
-    }
+    let descriptor = try open(in: vault, .readOnly)
     let current = try load(descriptor.rawValue, keys)
     var windows = current.state.windows
     if current.state.isOpen {
@@ -72,6 +68,18 @@ final class SessionFile: Sendable {
     }
     return SessionFile(
       current, number: current.state.session, windows: windows, keys: keys, descriptor: nil)
+  }
+
+  private static func open(
+    in vault: Int32, _ flags: OpenFlags
+  ) throws(VaultError) -> OwnedFD {
+    do throws(Errno) {
+      return try Sys.openat(vault, Format.sessionName, flags.union(.noFollow))
+    } catch .noSuchFileOrDirectory {
+      throw .damaged("scrim.session is missing")
+    } catch {
+      throw .system(error, "opening scrim.session")
+    }
   }
 
   /// For a reader of a vault whose session state is lost: nothing is excused.

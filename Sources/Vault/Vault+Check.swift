@@ -63,10 +63,8 @@ extension Vault {
       return options.repairs
         ? try SessionFile.begin(in: base.rawValue, keys: keys)
         : try SessionFile.observe(in: base.rawValue, keys: keys)
-    } catch .system(.noSuchFileOrDirectory, _) {
-      reason = "the session state is missing"
-    } catch .damaged {
-      reason = "the session state does not authenticate"
+    } catch .damaged(let text) {
+      reason = text
     }
     var outcome = CheckOutcome.left
     if options.repairs {
