@@ -12,7 +12,7 @@ struct BrokerMountTests {
   private final class Installation {
     let broker: String
     private let folder: String
-    private let deviceMode: mode_t
+    private let device = OpenDevice()
 
     init(capability: Bool = true) throws {
       var template = Array("/var/tmp/scrim-broker-XXXXXX".utf8CString)
@@ -25,17 +25,9 @@ struct BrokerMountTests {
       guard system("PATH=$PATH:/sbin:/usr/sbin; \(prepare)") == 0 else {
         throw ServerProcess.failure("preparing the broker")
       }
-      // A container may give the device to root only.
-      var status = stat()
-      stat("/dev/fuse", &status)
-      deviceMode = status.st_mode & 0o7777
-      chmod("/dev/fuse", deviceMode | 0o006)
     }
 
-    deinit {
-      chmod("/dev/fuse", deviceMode)
-      system("rm -rf '\(folder)'")
-    }
+    deinit { system("rm -rf '\(folder)'") }
 
     func serve(_ settings: [String] = []) throws -> ServerProcess {
       try ServerProcess(
@@ -43,6 +35,20 @@ struct BrokerMountTests {
         files: ["scrim.vault": header, "plain": content], user: user,
         environment: ["SCRIM_BROKER=\(broker)"])
     }
+  }
+
+  /// The device for everybody, as udev makes it, while this lives: a container may give it to root only.
+  private final class OpenDevice {
+    private let mode: mode_t
+
+    init() {
+      var status = stat()
+      stat("/dev/fuse", &status)
+      mode = status.st_mode & 0o7777
+      chmod("/dev/fuse", mode | 0o006)
+    }
+
+    deinit { chmod("/dev/fuse", mode) }
   }
 
   /// Runs a shell command as the mounting user, the only one who may come in.
@@ -111,6 +117,8 @@ struct BrokerMountTests {
 
   @Test(.enabled(if: SystemdStandIn.isPossible))
   func aBrokerThatSystemdStartsDoesTheSame() throws {
+    let device = OpenDevice()
+    defer { withExtendedLifetime(device) {} }
     let systemd = try SystemdStandIn()
     let server = try ServerProcess(
       ["allow_other=off", "vault=on"],

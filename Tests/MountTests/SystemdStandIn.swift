@@ -19,11 +19,13 @@ final class SystemdStandIn: Sendable {
   }
 
   private let listener: Int32
-  private let broker = Mutex<pid_t>(0)
+  private let service: Service
 
   init() throws {
+    let program = try ServerProcess.executable("scrim-broker")
     mkdir(Self.folder, 0o755)
-    listener = socket(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue), 0)
+    listener = socket(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    service = Service(listener: listener, program: program)
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Self.path.utf8) }
@@ -35,49 +37,50 @@ final class SystemdStandIn: Sendable {
     guard bound == 0, chmod(Self.path, 0o666) == 0, listen(listener, 1) == 0 else {
       throw ServerProcess.failure("listening")
     }
-    let program = try ServerProcess.executable("scrim-broker")
     var thread = pthread_t()
-    let start = Unmanaged.passRetained(Start(owner: self, program: program)).toOpaque()
     pthread_create(
       &thread, nil,
       { argument in
         guard let argument else { return nil }
-        let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
-        start.owner.serve(start.program)
+        Unmanaged<Service>.fromOpaque(argument).takeRetainedValue().serve()
         return nil
-      }, start)
+      }, Unmanaged.passRetained(service).toOpaque())
     pthread_detach(thread)
   }
 
   deinit {
+    // Wakes the thread where nobody ever connected.
+    shutdown(listener, Int32(SHUT_RDWR))
     close(listener)
     unlink(Self.path)
     rmdir(Self.folder)
   }
 
-  private final class Start {
-    let owner: SystemdStandIn
+  /// The one connection, on a thread of its own.
+  private final class Service: Sendable {
+    let listener: Int32
     let program: String
+    let broker = Mutex<pid_t>(0)
 
-    init(owner: SystemdStandIn, program: String) {
-      self.owner = owner
+    init(listener: Int32, program: String) {
+      self.listener = listener
       self.program = program
     }
-  }
 
-  private func serve(_ program: String) {
-    let connection = accept(listener, nil, nil)
-    guard connection >= 0 else { return }
-    var process: pid_t = 0
-    if scrim_spawn_helper(program, connection, &process) == 0 {
-      broker.withLock { $0 = process }
+    func serve() {
+      let connection = accept(listener, nil, nil)
+      guard connection >= 0 else { return }
+      var process: pid_t = 0
+      if scrim_spawn_helper(program, connection, &process) == 0 {
+        broker.withLock { $0 = process }
+      }
+      close(connection)
     }
-    close(connection)
   }
 
   /// Waits for the broker's end; whether there was one and it ended well.
   func brokerEnds() -> Bool {
-    let process = broker.withLock { $0 }
+    let process = service.broker.withLock { $0 }
     var status: Int32 = -1
     return process > 0 && waitpid(process, &status, 0) == process && status == 0
   }
