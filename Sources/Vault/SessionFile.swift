@@ -37,6 +37,17 @@ final class SessionFile: Sendable {
     for index in 0...1 { try write(page, index, descriptor.rawValue) }
   }
 
+  /// A vault without its session file has been tampered with: only making it and repair write a new one.
+  private static func open(in vault: Int32, _ access: OpenFlags) throws(VaultError) -> OwnedFD {
+    do {
+      return try Sys.openat(vault, Format.sessionName, [access, .noFollow])
+    } catch .noSuchFileOrDirectory {
+      throw .damaged("scrim.session is missing; scrim check --repair makes a new one")
+    } catch {
+      throw .system(error, "opening scrim.session")
+    }
+  }
+
   /// Opens a session for writing; a state found open becomes an unclean window.
   static func begin(in vault: Int32, keys: MasterKeys) throws(VaultError) -> SessionFile {
     let descriptor = SharedFD(try open(in: vault, .readWrite))

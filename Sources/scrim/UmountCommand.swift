@@ -37,8 +37,9 @@ struct UmountCommand: ParsableCommand {
   }
 
   private func isDisconnected() -> Bool {
-    var status = stat()
-    guard stat(mountpoint.terminated, &status) != 0 else { return false }
+    // Always asks the daemon, while `stat` may be answered from the kernel's cache.
+    var status = statvfs()
+    guard statvfs(mountpoint.terminated, &status) != 0 else { return false }
     return errno == ENOTCONN || errno == ECONNABORTED
   }
 
