@@ -257,26 +257,11 @@ def test_block_zeroed(scene):
     check(scene, "twin")
 
 
-<<<<<<< HEAD
-def test_slot_zeroed(scene):
-    """From the third commit on the other slot says that it was there; until then only the size hint remembers."""
-    with scene.mount() as mount:
-        with open(mount / "medium", "r+b") as file:
-            file.write(b"\x33" * PAGE)
-            os.fsync(file.fileno())
-        (mount / "twice").write_bytes(LARGE[: 4 * PAGE])
-    with scene.mount() as mount:
-        with open(mount / "twice", "r+b") as file:
-            file.write(b"\x44" * PAGE)
-            os.fsync(file.fileno())
-        number = os.stat(mount / "twice").st_ino
-=======
 @pytest.fixture
 def in_place(workspace):
     """A vault that was not copied, so that size hints hold, and the header slots of a file after each commit."""
     scene = Scene.made_in(folder_in(workspace, "in place"))
     workspace.vaults.append(scene)
->>>>>>> cc28994 (vault, cli: a missing session file is damage; a dead mount is asked, not looked up)
     path = scene.backing("medium")
     scene.slots = []
     with scene.mount() as mount, open(mount / "medium", "r+b") as file:
@@ -290,15 +275,7 @@ def in_place(workspace):
 def test_slot_zeroed(in_place):
     path = in_place.backing("medium")
     put_page(path, newest_slot(path), bytes(PAGE))
-<<<<<<< HEAD
-    check(scene, "medium")
-    twice = next(p for p in scene.tree.iterdir() if p.lstat().st_ino == number)
-    put_page(twice, newest_slot(twice), bytes(PAGE))
-    if "user.scrim.hint" in os.listxattr(twice):
-        check(scene, "medium", "twice")
-=======
     check(in_place, "medium")
->>>>>>> cc28994 (vault, cli: a missing session file is damage; a dead mount is asked, not looked up)
 
 
 @pytest.mark.parametrize("age", [1, 2, 3])
@@ -607,15 +584,7 @@ def test_plain_changed(scene):
 def test_the_page_names_these_tests():
     """docs/threat-model.md and this file list the same cases."""
     page = (Path(__file__).parents[2] / "docs/threat-model.md").read_text()
-<<<<<<< HEAD
-    rows = [row for row in page.splitlines() if row.startswith("| ") and row.count("|") == 5]
-    named = set(re.findall(r"`([a-z_]+)`", "".join(row.rsplit("|", 2)[1] for row in rows)))
-    missing = {name for name in named if f"test_{name}" not in globals()}
-    assert len(named) > 30
-    assert not missing
-=======
     rows = [row.split("|") for row in page.split("## What is detected")[1].splitlines() if row.startswith("| ")]
     named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row[-2])}
     assert len(named) > 30
     assert not {name for name in named if f"test_{name}" not in globals()}
->>>>>>> cc28994 (vault, cli: a missing session file is damage; a dead mount is asked, not looked up)
