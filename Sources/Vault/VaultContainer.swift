@@ -37,7 +37,10 @@ public final class VaultContainer: Sendable {
     let committed = try attempt { () throws(ContainerError) in
       try file.commit(modificationTime: modificationTime)
     }
-    if committed { noteCommit() }
+    if committed {
+      context.durableCommits.note(durableKey, file.durableCommit)
+      storeHint()
+    }
     return committed
   }
 
@@ -51,13 +54,9 @@ public final class VaultContainer: Sendable {
     let committed = try attempt { () throws(ContainerError) in
       try file.sync(modificationTime: modificationTime)
     }
-    noteCommit()
-    return committed
-  }
-
-  private func noteCommit() {
     context.durableCommits.note(durableKey, file.durableCommit)
-    storeHint()
+    if committed { storeHint() }
+    return committed
   }
 
   /// Writes the size hint, format §8.7; where there are no attributes the header has to do.
