@@ -16,7 +16,7 @@ import sys
 import pytest
 from _pytest._code import ExceptionInfo
 
-from .mounts import ALL, FULL, Oracle, Scrim, Workspace, binary, kill_group
+from .mounts import ALL, CONTENT, FULL, Oracle, Scrim, Workspace, binary, kill_group
 from .place import Place
 
 SOAK = os.environ.get("SCRIM_SOAK") == "1"
@@ -27,6 +27,7 @@ COUNTER = itertools.count(1)
 
 def pytest_configure(config):
     for marker in (
+        "content: about what is in files; also runs where only that is of interest",
         "smoke: also runs on the configurations that do not get every behaviour",
         "scrim_only: speaks of scrim's own borders, so ext4 has no part in it",
         "contents(*policies): only on mounts of these content policies",
@@ -61,7 +62,9 @@ def pytest_generate_tests(metafunc):
         if "contents" in marks and content not in marks["contents"].args:
             return False
         if "soak" in marks:
-            return explicit or name in FULL
+            return explicit or name in FULL or name in CONTENT
+        if "content" in marks and name in CONTENT:
+            return True
         return SOAK or explicit or "smoke" in marks or name in FULL
 
     names = [name for name in chosen if wants(name)]

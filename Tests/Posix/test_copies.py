@@ -12,6 +12,8 @@ from .place import moved_times, read, with_fd
 from .test_files import content
 from .users import raises
 
+pytestmark = pytest.mark.content
+
 
 def copy_range(source, target, length, at=0, to=0):
     reader, writer = os.open(source, os.O_RDONLY), os.open(target, os.O_WRONLY)

@@ -15,6 +15,8 @@ from .calls import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, linkat, sync_file
 from .place import mode, read, with_fd, write
 from .users import ALICE, BOB, Task, in_child, raises, refused, run_as
 
+pytestmark = pytest.mark.content
+
 SIZES = (0, 1, 100, 3903, 3904, 3905, 4095, 4096, 4097, 8192, 131071, 131072, 131073, 400_000)
 
 

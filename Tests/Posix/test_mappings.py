@@ -11,6 +11,8 @@ from .place import read, with_fd, write
 from .test_files import content
 from .users import Task, in_child, raises
 
+pytestmark = pytest.mark.content
+
 
 def mapped(path, size, **options):
     fd = os.open(path, os.O_RDWR)

@@ -14,6 +14,8 @@ from .place import moved_times, read, with_fd, write
 from .test_files import content
 from .users import ALICE, in_child, raises, refused
 
+pytestmark = pytest.mark.content
+
 MIB = 1 << 20
 
 
@@ -199,7 +201,9 @@ def test_punched_and_zeroed_ranges_read_as_zeros(fs, how, offset, length):
     assert read(path) == bytes(model)
 
 
+@pytest.mark.contents("ext4", "plain")
 def test_a_punched_hole_gives_space_back(fs):
+    """A container keeps freed pages for itself, unless they are at its end."""
     path = fs.file(data=content(4 * MIB))
     fd = os.open(path, os.O_RDWR)
     os.fsync(fd)
