@@ -260,8 +260,9 @@ class Stream:
         return self.slot(), self.slot(), choose(SIZES), choose(OFFSETS), choose(OFFSETS)
 
     def for_make(self):
-        kind = self.rng.choices(("dir", "regular", "fifo", "symlink", "socket", "char"),
-                                (6, 3, 1, 2, 1, 1))[0]
+        # No FIFOs: one that is open without a name has no attributes, see docs/limits.md.
+        kind = self.rng.choices(("dir", "regular", "symlink", "socket", "char"),
+                                (6, 3, 2, 1, 1))[0]
         return kind, self.parts(), self.bits()
 
     def for_unlink(self):
@@ -379,7 +380,10 @@ def _aftermath(side, operation, arguments):
                 except OSError as error:
                     seen.append(errno.errorcode[error.errno])
     for slot in _slots(operation, arguments):
-        seen.append(side.attributes(os.fstat(side.handles[slot])))
+        try:
+            seen.append(side.attributes(os.fstat(side.handles[slot])))
+        except OSError as error:
+            seen.append(errno.errorcode[error.errno])
     return seen
 
 

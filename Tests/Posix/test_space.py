@@ -95,9 +95,15 @@ def test_blocks_grow_and_shrink_with_the_content(fs):
     assert 2 * MIB <= full <= 2.3 * MIB
     os.ftruncate(fd, 100_000)
     os.fsync(fd)
-    assert 90_000 <= os.fstat(fd).st_blocks * 512 <= 600_000
+    assert 90_000 <= os.fstat(fd).st_blocks * 512
+    if fs.is_plain:
+        assert os.fstat(fd).st_blocks * 512 <= 600_000
     os.ftruncate(fd, 0)
     os.fsync(fd)
+    # A container gives its end back, once nothing of the commits before lies there.
+    for number in range(0 if fs.is_plain else 4):
+        os.pwrite(fd, b"%d" % number, 0)
+        os.fsync(fd)
     assert os.fstat(fd).st_blocks * 512 <= 64 * 1024
     os.close(fd)
 
