@@ -119,6 +119,7 @@ final class Allocator {
   /// - Parameters:
   ///   - target: Where the header goes.
   ///   - lists: Pages of the last commit's free list, which the new one replaces.
+  /// - Returns: What the header holds.
   func plan(_ target: Target, replacing lists: [Extent]) -> Plan {
     var listsYoung: [Extent] = []
     var listsOld: [Extent] = []

@@ -9,6 +9,7 @@ public protocol BlockStore: AnyObject, Sendable {
   ///   - offset: Offset in the file, in bytes.
   ///   - buffer: Where the bytes go.
   /// - Returns: How many bytes were read; fewer than the buffer holds only at the end of the file.
+  /// - Throws: What read(2) fails with.
   func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(Errno) -> Int
 
   /// Reads consecutive bytes into up to three buffers, as `read` does into one.

@@ -129,6 +129,7 @@ extension ContainerFile {
   ///   - first: The first block.
   ///   - end: The block behind the last.
   ///   - cleared: Told from which block on all are holes.
+  /// - Throws: As reading and writing nodes does.
   private func clear(
     from first: UInt64, to end: UInt64, _ cleared: (UInt64) -> Void
   ) throws(ContainerError) {

@@ -82,6 +82,8 @@ extension ContainerFile {
   ///   - block: Number of the block.
   ///   - count: Bytes from the block's start that the copy must have room for.
   ///   - isOverwritten: Whether the caller replaces the whole content.
+  /// - Returns: The copy, in the buffer until the next flush.
+  /// - Throws: As reading the block does.
   func bufferedBlock(
     _ block: UInt64, toHold count: Int, isOverwritten: Bool = false
   ) throws(ContainerError) -> BlockBuffer.Entry {
@@ -188,7 +190,10 @@ extension ContainerFile {
   ///   - count: Its length in bytes.
   ///   - index: Number of the block in the run.
   ///   - page: Page of the run where the block goes.
+  ///   - scratch: Holds the run.
+  ///   - cipher: Contexts.
   /// - Returns: How many pages the block takes.
+  /// - Throws: `.crypto`.
   private func seal(
     _ source: UnsafeRawPointer, count: Int, index: Int, at page: Int, _ scratch: Scratch,
     _ cipher: inout Cipher

@@ -72,6 +72,7 @@ struct Cipher: ~Copyable {
   /// - Parameters:
   ///   - reference: The reference, in memory.
   ///   - pages: All its pages; wiped if they do not verify.
+  /// - Throws: `.damaged` if they do not verify, `.crypto`.
   mutating func open(
     _ reference: UnsafePointer<Reference>, _ pages: UnsafeMutableRawPointer
   ) throws(ContainerError) {
@@ -98,6 +99,7 @@ struct Cipher: ~Copyable {
   ///   - reference: Its length and epoch are set; gets a random nonce and the tag.
   ///   - plain: All its pages.
   ///   - pages: Where the sealed pages go; may be `plain`.
+  /// - Throws: `.crypto`.
   mutating func seal(
     _ reference: UnsafeMutablePointer<Reference>, _ plain: UnsafeRawPointer,
     into pages: UnsafeMutableRawPointer

@@ -20,6 +20,7 @@ struct Node: Equatable {
   /// A node of holes.
   ///
   /// - Parameter level: As in docs/format.md §8.3; the node of level 1 refers to blocks.
+  /// - Returns: The node, owned by the caller.
   static func make(level: Int) -> Node {
     let hasChildren = level > 1
     let count = childrenOffset + (hasChildren ? Format.nodeFanout * 8 : 0)

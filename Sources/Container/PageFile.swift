@@ -66,6 +66,7 @@ final class PageFile {
   ///   - target: Gets the first bytes of the block, zeros where nothing is stored.
   ///   - scratch: Its `run` is used, and its `block` where the target is smaller than a block.
   ///   - cipher: Contexts.
+  /// - Throws: `.damaged`, `.io`, `.crypto`.
   func decode(
     _ reference: UnsafePointer<Reference>, into target: UnsafeMutableRawBufferPointer,
     _ scratch: Scratch, _ cipher: inout Cipher

@@ -68,6 +68,7 @@ struct Reference: BitwiseCopyable, Equatable {
   /// - Parameters:
   ///   - limits: What the header allows.
   ///   - inner: Whether it names a node or free-list page instead of a block.
+  /// - Returns: Whether it may; a hole always does.
   func isValid(_ limits: ReferenceLimits, inner: Bool) -> Bool {
     if isHole { return true }
     guard page >= UInt64(Format.slotCount), epoch >= 1, epoch <= limits.epoch, length >= 1,

@@ -42,6 +42,7 @@ struct TreeWalker {
   /// Goes through it all.
   ///
   /// - Parameter progress: Told how many more bytes were read.
+  /// - Throws: `.io`; damage is noted instead.
   mutating func walk(_ progress: (UInt64) -> Void) throws(ContainerError) {
     do {
       storedPages = try pages.store.length() >> 12
@@ -65,6 +66,7 @@ struct TreeWalker {
   ///   - level: 0 for a block, else the node's.
   ///   - index: Its place among all references of that level.
   ///   - progress: Told how many more bytes were read.
+  /// - Throws: `.io`; damage is noted instead.
   private mutating func visit(
     _ reference: Reference, level: Int, index: UInt64, _ progress: (UInt64) -> Void
   ) throws(ContainerError) {
