@@ -118,10 +118,20 @@ extension VaultDirectory {
     let accepted = acceptedBindings(entry)
     if accepted.contains(where: { present.contains($0) }) { return }
     guard isExcused else {
+      try requireStill(entry)
       logDamage(entry, "the container belongs to another name or directory")
       throw .damaged("the container belongs to another name or directory")
     }
     if context.isWritable, let binding = accepted.first { file.addBinding(binding) }
+  }
+
+  /// Tells a name that was renamed since it was looked up from one that never was this inode's.
+  func requireStill(_ entry: VaultEntry) throws(VaultError) {
+    let handle = try descriptor()
+    defer { withExtendedLifetime(handle) {} }
+    guard let now = try status(handle.rawValue, entry.backingName),
+      InodeIdentity(now) == entry.identity
+    else { throw .system(.staleNFSFileHandle, "the entry was renamed meanwhile") }
   }
 
   private func checkRollback(

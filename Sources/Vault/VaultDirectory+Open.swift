@@ -46,9 +46,17 @@ extension VaultDirectory {
     guard InodeIdentity(status) == entry.identity else {
       throw .system(.staleNFSFileHandle, "another directory took this one's place")
     }
-    let view = try VaultDirectory.loadView(
-      opened.rawValue, context, bindings: acceptedBindings(entry), parent: self.view.record,
-      status: status)
+    let view: DirectoryView
+    do throws(VaultError) {
+      view = try VaultDirectory.loadView(
+        opened.rawValue, context, bindings: acceptedBindings(entry), parent: self.view.record,
+        status: status)
+    } catch .damaged(let reason) {
+      try requireStill(entry)
+      throw .damaged(reason)
+    } catch {
+      throw error
+    }
     return try enroll(entry.name, entry.backingName, status, view, opened)
   }
 

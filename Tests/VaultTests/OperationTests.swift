@@ -124,6 +124,21 @@ import Testing
     #expect(try vault.root.directory("d").content("f") == bytes("1"))
   }
 
+  @Test func whatWasRenamedMeanwhileIsStaleAndNotDamaged() throws {
+    let vault = try TestVault()
+    let entry = try vault.root.makeFile("f", bytes("1"))
+    let open = try vault.root.openContainer(entry)
+    try vault.root.rename(bytes("f"), to: vault.root, bytes("g"))
+    #expect(errno { try vault.root.openContainer(entry) } == .staleNFSFileHandle)
+    withExtendedLifetime(open) {}
+    #expect(errno { try vault.root.openPlain(entry, .readOnly) } == .invalidArgument)
+    try vault.root.makeDirectory("d")
+    let directory = try vault.root.find("d")
+    try vault.root.rename(bytes("d"), to: vault.root, bytes("e"))
+    #expect(!isRejected { try vault.root.openDirectory(directory) })
+    #expect(errno { try vault.root.openNode(entry) } == .staleNFSFileHandle)
+  }
+
   @Test func hardLinksShareOneContainerAndOutgrowTheirBindings() throws {
     let vault = try TestVault()
     try vault.root.makeFile("0", bytes("shared"))
