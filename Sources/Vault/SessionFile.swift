@@ -81,18 +81,6 @@ final class SessionFile: Sendable {
       current, number: current.state.session, windows: windows, keys: keys, descriptor: nil)
   }
 
-  private static func open(
-    in vault: Int32, _ flags: OpenFlags
-  ) throws(VaultError) -> OwnedFD {
-    do throws(Errno) {
-      return try Sys.openat(vault, Format.sessionName, flags.union(.noFollow))
-    } catch .noSuchFileOrDirectory {
-      throw .damaged("scrim.session is missing")
-    } catch {
-      throw .system(error, "opening scrim.session")
-    }
-  }
-
   /// For a reader of a vault whose session state is lost: nothing is excused.
   static func unknown(keys: MasterKeys) -> SessionFile {
     let state = SessionState(serial: 0, session: 0, isOpen: false, start: 0, windows: [])
