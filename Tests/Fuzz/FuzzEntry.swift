@@ -4,7 +4,7 @@ import Glibc
 private let decoder: DecoderInput = {
   guard let name = getenv("SCRIM_FUZZ"), let input = DecoderInput(rawValue: String(cString: name))
   else {
-    fputs("SCRIM_FUZZ names no decoder\n", stderr)
+    perror("SCRIM_FUZZ names no decoder")
     exit(2)
   }
   return input
@@ -31,4 +31,22 @@ public func fuzzInitialize(
     fclose(file)
   }
   return 0
+}
+
+/// libFuzzer's loop.
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runDriver(
+  _ count: UnsafeMutablePointer<CInt>,
+  _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>,
+  _ callback: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
+) -> CInt
+
+/// The package manager makes this the program's `main`.
+@_cdecl("scrim_fuzz_main")
+public func fuzzMain(
+  _ count: CInt, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+) -> CInt {
+  var count = count
+  var arguments = arguments
+  return runDriver(&count, &arguments, fuzzOneInput)
 }
