@@ -31,7 +31,7 @@ except OSError:
 """
 
 
-@pytest.mark.limit(400)
+@pytest.mark.limit(200 + 60 * ROUNDS)
 def test_closed_files_survive_kills(vault):
     rng = seeded("kill")
     mount = vault.mount()
