@@ -16,7 +16,7 @@ import sys
 import pytest
 from _pytest._code import ExceptionInfo
 
-from .mounts import ALL, CONTENT, FULL, Oracle, Scrim, Workspace, binary, kill_group
+from .mounts import ALL, CONTENT, FULL, SMOKE, Oracle, Scrim, Workspace, binary, kill_group
 from .place import Place
 
 SOAK = os.environ.get("SCRIM_SOAK") == "1"
@@ -65,7 +65,9 @@ def pytest_generate_tests(metafunc):
             return explicit or name in FULL or name in CONTENT
         if "content" in marks and name in CONTENT:
             return True
-        return SOAK or explicit or "smoke" in marks or name in FULL
+        if SOAK or explicit or name in FULL:
+            return True
+        return "smoke" in marks and name in CONTENT + SMOKE
 
     names = [name for name in chosen if wants(name)]
     metafunc.parametrize("mounted", names, indirect=True, scope="session", ids=names)

@@ -14,10 +14,12 @@ COMMAND_TIMEOUT = 120
 CONTENTS = ("sealed", "compressed", "sealed-compressed", "plain")
 NAMES = ("sealed", "plain")
 ALL = ["ext4"] + [f"{content}:{names}" for content in CONTENTS for names in NAMES]
-# By default these get every behaviour; the others those marked `smoke`, and compressed content also what is
-# about content.
+# By default these get every behaviour,
 FULL = ("ext4", "sealed:sealed", "plain:plain")
+# these what is marked `content`,
 CONTENT = ("compressed:plain",)
+# and these and those above what is marked `smoke`. All get everything in `make soak`.
+SMOKE = ("sealed:plain", "plain:sealed", "sealed-compressed:sealed")
 
 
 def binary():
