@@ -37,7 +37,8 @@ final class SessionFile: Sendable {
     for index in 0...1 { try write(page, index, descriptor.rawValue) }
   }
 
-  /// A vault without its session file has been tampered with: only making it and repair write a new one.
+  /// A vault without its session file has been tampered with: only making it and repair write a
+  /// new one.
   private static func open(in vault: Int32, _ access: OpenFlags) throws(VaultError) -> OwnedFD {
     do {
       return try Sys.openat(vault, Format.sessionName, [access, .noFollow])
