@@ -74,9 +74,10 @@ def test_the_filesystem_stressors_that_ext4_passes(fs, workspace):
 
 def test_fio_verifies_what_eight_jobs_wrote(fs):
     needs("fio")
-    for pattern, engine in (("randrw", "psync"), ("write", "libaio"), ("randwrite", "mmap")):
+    for pattern, engine, blocks in (("randrw", "psync", "512-64k"), ("write", "libaio", "512-64k"),
+                                    ("randwrite", "mmap", "4k-64k")):
         run("fio", "--name=verify", f"--directory={fs.dir}", f"--rw={pattern}", "--size=32m",
-            "--bsrange=512-64k", f"--ioengine={engine}", "--numjobs=8", "--verify=crc32c",
+            f"--bsrange={blocks}", f"--ioengine={engine}", "--numjobs=8", "--verify=crc32c",
             "--verify_fatal=1", "--do_verify=1", "--fsync=64", "--group_reporting",
             "--randseed=7", "--output-format=terse")
 
