@@ -36,6 +36,9 @@ let package = Package(
     .target(
       name: "Vault", dependencies: ["Container", "Primitives", system, logging],
       swiftSettings: strict),
+    .target(
+      name: "Migration", dependencies: ["Vault", "Container", "Primitives", system],
+      swiftSettings: strict),
     .target(name: "BrokerProtocol", dependencies: ["CLinux", system], swiftSettings: strict),
     .executableTarget(
       name: "scrim-broker", dependencies: ["BrokerProtocol", "CLinux", system],
@@ -48,7 +51,9 @@ let package = Package(
       swiftSettings: strict),
     .executableTarget(
       name: "scrim",
-      dependencies: ["Mount", "Vault", "Container", "Primitives", argumentParser, logging, system],
+      dependencies: [
+        "Mount", "Migration", "Vault", "Container", "Primitives", argumentParser, logging, system,
+      ],
       swiftSettings: strict),
     .target(
       name: "TestSupport", dependencies: ["Container", "Primitives", system],

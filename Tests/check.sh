@@ -47,20 +47,21 @@ allowed_imports() {
     Primitives) echo 'CCrypto CZstd CLinux' ;;
     Container) echo 'Primitives' ;;
     Vault) echo 'Container Primitives' ;;
+    Migration) echo 'Vault Container Primitives' ;;
     BrokerProtocol) echo 'CLinux' ;;
     scrim-broker) echo 'BrokerProtocol CLinux' ;;
     Mount) echo 'Vault Container Primitives BrokerProtocol CFuse CLinux' ;;
-    scrim) echo 'Mount Vault Container Primitives' ;;
+    scrim) echo 'Mount Migration Vault Container Primitives' ;;
   esac
 }
-for layer in Primitives Container Vault BrokerProtocol scrim-broker Mount scrim; do
+for layer in Primitives Container Vault Migration BrokerProtocol scrim-broker Mount scrim; do
   allowed=" $(allowed_imports "$layer") "
   while IFS=: read -r file module; do
     case $allowed in *" $module "*) ;; *) finding "$file imports $module, which is not below $layer" ;; esac
   done < <(
     grep -rHoE --include='*.swift' '^ *(public |internal |package |private |@[A-Za-z_]+ )*import (struct |class |enum |func )?[A-Za-z]+' "Sources/$layer" |
       sed -E 's/:.*import (struct |class |enum |func )?/:/' |
-      grep -E ':(CCrypto|CZstd|CLinux|CFuse|Primitives|Container|Vault|BrokerProtocol|Mount)$'
+      grep -E ':(CCrypto|CZstd|CLinux|CFuse|Primitives|Container|Vault|Migration|BrokerProtocol|Mount)$'
   )
 done
 

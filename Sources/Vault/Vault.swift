@@ -34,6 +34,11 @@ public final class Vault: Sendable {
     try attempt("statfs") { () throws(Errno) in try Sys.statfs(context.base.rawValue) }
   }
 
+  /// The directory that holds the vault, to be left out of walks; nil if it cannot be looked at.
+  public var folderIdentity: InodeIdentity? {
+    (try? Sys.fstatx(context.base.rawValue)).map { InodeIdentity($0) }
+  }
+
   init(
     path: String, header: VaultHeader, root: VaultDirectory, context: VaultContext,
     lock: VaultLock?

@@ -19,6 +19,8 @@ enum Exit: Int32 {
   case noPassphrase = 21
   /// `check` found nothing worse than harmless, or repaired all of it.
   case checked = 22
+  /// `migrate` or `export` left something out or could not keep all that belongs to it.
+  case incomplete = 23
   /// As in sysexits.h, and what ArgumentParser uses.
   case usage = 64
 

@@ -14,7 +14,7 @@ struct Scrim: ParsableCommand {
     subcommands: [
       InitCommand.self, MountCommand.self, UmountCommand.self, MarkCommand.self,
       StatusCommand.self, MountsCommand.self, LsCommand.self, CatCommand.self, InfoCommand.self,
-      KeyCommand.self, CheckCommand.self,
+      KeyCommand.self, CheckCommand.self, MigrateCommand.self, ExportCommand.self,
     ])
 
   static func main() {

@@ -1,0 +1,294 @@
+import Container
+import Primitives
+import Synchronization
+import SystemPackage
+public import Vault
+
+/// Takes trees of files into a vault.
+///
+/// A name exists in the vault only when what it names is whole and synced, so a run that is killed
+/// can be started again with the same arguments: what is there with the same size and modification
+/// time is not copied again.
+public final class Migrator: Sendable {
+  let vault: Vault
+  let options: MigrationOptions
+  let observer: MigrationObserver
+  let removals = Mutex(Removals())
+  /// What ended everything early.
+  private let failure = Mutex<TransferError?>(nil)
+  private let queue = JobQueue<Item>(capacity: 64)
+  let walk = Mutex(Walk())
+
+  /// What only the walking thread uses.
+  struct Walk {
+    /// Directories in the order in which they are finished: inner ones first.
+    var directories: [Folder] = []
+    /// The first name in the vault of files with several.
+    var links: [InodeIdentity: (directory: VaultDirectory, name: [UInt8])] = [:]
+  }
+
+  /// A directory that gets its owner, mode, attributes and times when all is in it.
+  struct Folder: Sendable {
+    let source: MigrationSource
+    let place: [[UInt8]]
+    let path: [UInt8]
+    let metadata: Metadata
+    let directory: VaultDirectory
+  }
+
+  /// Prepares a migration; nothing is done yet.
+  ///
+  /// - Parameters:
+  ///   - vault: Open for writing.
+  ///   - options: What to do.
+  ///   - observer: Hears of it.
+  public init(_ vault: Vault, _ options: MigrationOptions, observer: MigrationObserver) {
+    self.vault = vault
+    self.options = options
+    self.observer = observer
+  }
+
+  // MARK: The run
+
+  /// Takes sources into a directory of the vault.
+  ///
+  /// - Parameters:
+  ///   - sources: What to take in; two must not contain each other.
+  ///   - target: The names of the directory, from the root; it is made if it does not exist.
+  /// - Returns: How it ended.
+  /// - Throws: `.vault`, `.outside` if it could not begin.
+  public func run(
+    _ sources: [MigrationSource], into target: [[UInt8]]
+  ) throws(TransferError) -> MigrationEnd {
+    var directory = vault.root
+    for name in target {
+      let parent = directory
+      directory = try inVault { () throws(VaultError) in
+        if try parent.lookup(name) != nil { return try parent.openDirectory(named: name) }
+        return try parent.makeDirectory(name, mode: 0o755, owner: nil).directory
+      }
+    }
+    var workers: [Worker] = []
+    for _ in 0..<2 {
+      workers.append(
+        try Worker { [self] in
+          let buffer = TransferBuffer()
+          while let item = queue.take() { process(item, buffer) }
+        })
+    }
+    for source in sources where !isStopping { begin(source, directory) }
+    queue.close()
+    for worker in workers { worker.join() }
+    let buffer = TransferBuffer()
+    // Files that a stopped run has copied may go: they are as safe as those of a whole run.
+    removeSources(buffer, all: !isStopping)
+    if !isStopping { finishFolders() }
+    if let failure = failure.withLock({ $0 }) { return .failed(failure) }
+    return observer.wantsStop() ? .stopped : .complete
+  }
+
+  private var isStopping: Bool {
+    failure.withLock { $0 != nil } || observer.wantsStop()
+  }
+
+  func report(_ path: [UInt8], _ error: TransferError) {
+    if error.endsEverything {
+      failure.withLock { $0 = $0 ?? error }
+    } else {
+      observer.report(.problem(path: path, error.problem))
+    }
+  }
+
+  func reportLosses(_ path: [UInt8], _ losses: [String]) {
+    for loss in losses { observer.report(.problem(path: path, .notKept(loss))) }
+  }
+
+  // MARK: Walking
+
+  private func begin(_ source: MigrationSource, _ directory: VaultDirectory) {
+    if let name = source.name {
+      take(source, source.base, name, place: [], path: [], directory)
+    } else {
+      enter(source, source.base, place: [], path: [], directory)
+    }
+  }
+
+  /// Takes in what a directory holds, and notes it to be finished.
+  private func enter(
+    _ source: MigrationSource, _ folder: SharedFD, place: [[UInt8]], path: [UInt8],
+    _ directory: VaultDirectory
+  ) {
+    do throws(TransferError) {
+      let status = try attempting("opening a directory") { () throws(Errno) in
+        try Sys.fstatx(folder.rawValue)
+      }
+      var losses: [String] = []
+      var metadata = Metadata(outside: folder.rawValue, status, losses: &losses)
+      reportLosses(path, losses)
+      if options.moves { FolderTimes.keep(&metadata.status, in: directory) }
+      let names = try attempting("reading a directory") { () throws(Errno) in
+        try Sys.entries(of: folder.rawValue).map { $0.name }
+      }
+      for name in names where !isStopping {
+        take(source, folder, name, place: place, path: joined(path, name), directory)
+      }
+      let finished = Folder(
+        source: source, place: place, path: path, metadata: metadata, directory: directory)
+      walk.withLock { $0.directories.append(finished) }
+    } catch {
+      report(path, error)
+    }
+  }
+
+  private func take(
+    _ source: MigrationSource, _ folder: SharedFD, _ name: [UInt8], place: [[UInt8]],
+    path: [UInt8], _ directory: VaultDirectory
+  ) {
+    if !path.isEmpty, options.action(path: path, name: name) == .exclude { return }
+    do throws(TransferError) {
+      let status = try attempting("looking at it") { () throws(Errno) in
+        try Sys.statx(folder.rawValue, name)
+      }
+      let item = Item(
+        source: source, folder: folder, name: name, place: place,
+        path: path.isEmpty && status.kind != .directory ? name : path, status: status,
+        directory: directory)
+      switch status.kind {
+      case .directory: try takeFolder(item)
+      case .regular where status.links > 1: takeLinked(item)
+      case .regular: queue.add(item)
+      case .unknown, .fifo, .characterDevice, .blockDevice, .symbolicLink, .socket:
+        try takeNode(item)
+      }
+    } catch {
+      report(path.isEmpty ? name : path, error)
+    }
+  }
+
+  private func takeFolder(_ item: Item) throws(TransferError) {
+    guard item.status.identity != vault.folderIdentity else {
+      throw .occupied("the vault itself is left out")
+    }
+    let folder = try attempting("opening a directory") { () throws(Errno) in
+      SharedFD(
+        try Sys.openat(item.folder.rawValue, item.name, [.readOnly, .directory, .noFollow]))
+    }
+    let parent = item.directory
+    let directory = try inVault { () throws(VaultError) -> VaultDirectory? in
+      guard let entry = try parent.lookup(item.name) else {
+        return try parent.makeDirectory(item.name, mode: 0o700, owner: nil).directory
+      }
+      return entry.mode == .directory ? try parent.openDirectory(entry) : nil
+    }
+    guard let directory else { throw .occupied("the vault has a file of this name") }
+    enter(item.source, folder, place: item.place + [item.name], path: item.path, directory)
+  }
+
+  /// Links, FIFOs, sockets and devices: so small that the walking thread makes them itself.
+  private func takeNode(_ item: Item) throws(TransferError) {
+    let (directory, name) = (item.directory, item.name)
+    let node = try attempting("opening it") { () throws(Errno) in
+      SharedFD(try Sys.openat(item.folder.rawValue, name, [.path, .noFollow]))
+    }
+    var losses: [String] = []
+    let metadata = Metadata(outside: node.rawValue, item.status, losses: &losses)
+    let isLink = item.status.kind == .symbolicLink
+    let target: [UInt8]? =
+      isLink
+      ? try attempting("reading a link") { () throws(Errno) in
+        try Sys.readlinkat(item.folder.rawValue, name)
+      } : nil
+    let present = try inVault { () throws(VaultError) in try directory.lookup(name) }
+    if let present {
+      let isSame = try inVault { () throws(VaultError) -> Bool in
+        switch present.mode {
+        case .symbolicLink, .longLink: try directory.readLink(present) == target
+        case .special: !isLink && present.status.kind == item.status.kind
+        case .plain, .container, .directory: false
+        }
+      }
+      guard isSame else { throw .occupied("the vault has something else of this name") }
+    }
+    let entry = try inVault { () throws(VaultError) in
+      if let present { return present }
+      if let target {
+        return try directory.makeSymbolicLink(name, target: target, owner: nil)
+      }
+      return try directory.makeNode(
+        name, mode: item.status.mode, device: item.status.rdev, owner: nil)
+    }
+    let made = try inVault { () throws(VaultError) in try directory.openNode(entry) }
+    let attributes = try inVault { () throws(VaultError) in try directory.attributes(of: entry) }
+    losses += metadata.apply(to: made.rawValue, .vault(attributes))
+    reportLosses(item.path, losses)
+    if options.moves { removals.withLock { $0.atEnd.append(Removal(item)) } }
+    observer.report(.finished(path: item.path, present == nil ? .copied : .present, bytes: 0))
+  }
+
+  // MARK: Files with several names
+
+  /// Done by the walking thread too, so that no two threads copy the same file.
+  private func takeLinked(_ item: Item) {
+    let identity = item.status.identity
+    let buffer = TransferBuffer()
+    let known = walk.withLock { $0.links[identity] }
+    guard let known else {
+      process(item, buffer)
+      let isThere = (try? item.directory.lookup(item.name)) != nil
+      if isThere { walk.withLock { $0.links[identity] = (item.directory, item.name) } }
+      return
+    }
+    do throws(TransferError) {
+      let present = try inVault { () throws(VaultError) in try item.directory.lookup(item.name) }
+      let first = try inVault { () throws(VaultError) in try known.directory.lookup(known.name) }
+      guard let first else { return process(item, buffer) }
+      if let present {
+        if present.identity != first.identity {
+          observer.report(.problem(path: item.path, .notKept("it is no hard link any more")))
+          return process(item, buffer)
+        }
+      } else {
+        _ = try inVault { () throws(VaultError) in
+          try known.directory.linkInAnyMode(first, to: item.directory, as: item.name)
+        }
+      }
+      if options.moves { removals.withLock { $0.atEnd.append(Removal(item)) } }
+      observer.report(
+        .finished(path: item.path, present == nil ? .linked : .present, bytes: item.status.size))
+    } catch {
+      report(item.path, error)
+    }
+  }
+
+  // MARK: The end
+
+  private func finishFolders() {
+    let folders = walk.withLock { $0.directories }
+    for folder in folders {
+      do throws(TransferError) {
+        let losses = try finish(folder)
+        reportLosses(folder.path, losses)
+      } catch {
+        report(folder.path, error)
+      }
+    }
+  }
+
+  private func finish(_ folder: Folder) throws(TransferError) -> [String] {
+    let opened = try openFolder(folder.source.base, folder.place)
+    if options.moves {
+      // What was taken out of it changed its times; a run that is killed here reads them again.
+      try? folder.metadata.setTimes(opened.rawValue)
+    }
+    let descriptor = try inVault { () throws(VaultError) in try folder.directory.descriptor() }
+    let attributes = try inVault { () throws(VaultError) in try folder.directory.attributes() }
+    if options.moves { FolderTimes.forget(attributes) }
+    let losses = folder.metadata.apply(to: descriptor.rawValue, .vault(attributes))
+    if options.moves, let name = folder.place.last {
+      let parent = try openFolder(folder.source.base, Array(folder.place.dropLast()))
+      // What was excluded or could not be moved keeps its directory.
+      try? Sys.unlinkat(parent.rawValue, name, isDirectory: true)
+    }
+    return losses
+  }
+}

@@ -1,0 +1,63 @@
+import ArgumentParser
+import Glibc
+import Migration
+import Primitives
+import SystemPackage
+import Vault
+
+struct ExportCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "export",
+    abstract: "Take files out of a vault, without mounting.",
+    discussion: """
+      What is damaged is left out and listed at the end. A killed or interrupted run is continued \
+      by the same command.
+      """)
+
+  @Argument(help: "The folder of a vault.")
+  var vault: PathArgument
+
+  @Argument(help: "A file, or a directory whose content is taken out; '/' for everything.")
+  var path: PathArgument
+
+  @Argument(help: "The directory it goes into; it is made if it does not exist.")
+  var destination: PathArgument
+
+  @Flag(help: "Print one JSON object a line; docs/cli.md describes them.")
+  var json = false
+
+  @OptionGroup var secrets: SecretOptions
+
+  func run() throws {
+    let reader = try VaultReader(vault, secrets)
+    let (directory, found) = try reader.find(path)
+    let folder = try openDestination()
+    let progress = TransferProgress(json: json)
+    let exporter = Exporter(to: folder, observer: progress.observer)
+    let end = try transferring { () throws(TransferError) in
+      guard let found, found.mode == .directory else { return try exporter.run(directory, found) }
+      let inner: VaultDirectory
+      do throws(VaultError) {
+        inner = try directory.openDirectory(found)
+      } catch {
+        throw .vault(error)
+      }
+      return try exporter.run(inner, nil)
+    }
+    try progress.finish(end)
+  }
+
+  private func openDestination() throws -> SharedFD {
+    do throws(Errno) {
+      do throws(Errno) {
+        try Sys.mkdirat(Sys.currentDirectory, destination.bytes, mode: 0o700)
+      } catch .fileExists {
+        // Files that are there already are compared by size and time.
+      }
+      return SharedFD(
+        try Sys.openat(Sys.currentDirectory, destination.bytes, [.readOnly, .directory]))
+    } catch {
+      throw Failure(.system, "\(destination.text): \(error)")
+    }
+  }
+}
