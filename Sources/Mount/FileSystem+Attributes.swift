@@ -34,7 +34,7 @@ struct InodeAttributes {
 
 extension FileSystem {
   func attributes(_ inode: Inode) throws -> InodeAttributes {
-    InodeAttributes(stat: Self.stat(try status(inode)), timeout: timeout(inode))
+    InodeAttributes(stat: Self.stat(try status(inode), of: inode), timeout: timeout(inode))
   }
 
   /// The plain attributes of an inode now.
@@ -93,9 +93,9 @@ extension FileSystem {
     }
   }
 
-  static func stat(_ status: FileStatus) -> stat {
+  static func stat(_ status: FileStatus, of inode: Inode) -> stat {
     var result = Glibc.stat()
-    result.st_ino = ino_t(status.inode)
+    result.st_ino = ino_t(inode.shownNumber ?? status.inode)
     result.st_mode = status.mode
     result.st_nlink = nlink_t(status.links)
     result.st_uid = status.uid

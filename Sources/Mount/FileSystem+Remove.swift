@@ -110,19 +110,18 @@ extension FileSystem {
   /// Notes where the inodes of a rename are now.
   private func finish(_ moved: Moved, _ source: VaultEntry, _ exchanged: VaultEntry?) {
     moved.sourceInode?.remove(moved.old)
-    detach(moved.sourceInode, ifRemadeAs: source)
+    follow(moved.sourceInode, remadeAs: source)
     if let exchanged {
       moved.targetInode?.remove(moved.new)
-      detach(moved.targetInode, ifRemadeAs: exchanged)
+      follow(moved.targetInode, remadeAs: exchanged)
     } else if let target = moved.target {
       forget(moved.targetInode, target, moved.new)
     }
   }
 
-  /// A sealed symbolic link is made anew by a rename: the nodeid the kernel has then is that of a name
-  /// only, and the next lookup gives another.
-  private func detach(_ inode: Inode?, ifRemadeAs entry: VaultEntry) {
+  /// A sealed symbolic link is made anew by a rename; for whoever knows it, it stays the same inode.
+  private func follow(_ inode: Inode?, remadeAs entry: VaultEntry) {
     guard let inode, inode.identity != BackingIdentity(entry.status) else { return }
-    table.detach(inode)
+    table.remake(inode, as: BackingIdentity(entry.status))
   }
 }

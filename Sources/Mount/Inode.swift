@@ -40,6 +40,9 @@ final class Inode: Sendable {
   let nodeid: UInt64
   let identity: BackingIdentity
   let mode: InodeMode
+  /// The inode number shown, where it is not the backing inode's: that of a symbolic link before a rename
+  /// made it anew.
+  let shownNumber: UInt64?
   let state: Mutex<State>
   /// For directories, once their record was read: whether other programs may change the entries.
   let visibility = Atomic<Visibility>(.unknown)
@@ -52,10 +55,14 @@ final class Inode: Sendable {
     case open
   }
 
-  init(nodeid: UInt64, identity: BackingIdentity, mode: InodeMode, link: Link?) {
+  init(
+    nodeid: UInt64, identity: BackingIdentity, mode: InodeMode, link: Link?,
+    shownNumber: UInt64? = nil
+  ) {
     self.nodeid = nodeid
     self.identity = identity
     self.mode = mode
+    self.shownNumber = shownNumber
     state = Mutex(State(link: link, otherLinks: nil, file: nil))
   }
 

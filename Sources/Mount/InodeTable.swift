@@ -33,6 +33,13 @@ final class InodeTable: Sendable {
       index.find(hash: identity.mixed) { slots[Int($0)].inode?.identity == identity }
     }
 
+    mutating func index(_ slot: Int) {
+      slots[slot].isIndexed = true
+      index.insert(slot: UInt32(slot), hash: hash(UInt32(slot))) { [slots] in
+        slots[Int($0)].inode?.identity.mixed ?? 0
+      }
+    }
+
     mutating func unindex(_ slot: Int) {
       guard slots[slot].isIndexed else { return }
       slots[slot].isIndexed = false
@@ -56,10 +63,7 @@ final class InodeTable: Sendable {
       let nodeid = UInt64(slots[Int(slot)].generation) << 32 | UInt64(slot + 1)
       let inode = Inode(nodeid: nodeid, identity: identity, mode: mode, link: link)
       slots[Int(slot)].inode = inode
-      slots[Int(slot)].isIndexed = true
-      index.insert(slot: slot, hash: identity.mixed) { [slots] in
-        slots[Int($0)].inode?.identity.mixed ?? 0
-      }
+      index(Int(slot))
       return inode
     }
   }
@@ -146,6 +150,24 @@ final class InodeTable: Sendable {
       guard let slot = contents.slot(inode.nodeid) else { return }
       contents.unindex(slot)
     }
+  }
+
+  /// Lets the nodeid of `inode` stand for another backing object under the name it has now, with the inode
+  /// number it had.
+  func remake(_ inode: Inode, as identity: BackingIdentity) {
+    let links = inode.links
+    let released: Inode? = contents.withLock { contents in
+      guard let slot = contents.slot(inode.nodeid) else { return nil }
+      contents.unindex(slot)
+      let released = contents.slots[slot].inode
+      let remade = Inode(
+        nodeid: inode.nodeid, identity: identity, mode: inode.mode, link: links.first,
+        shownNumber: inode.shownNumber ?? inode.identity.inode)
+      contents.slots[slot].inode = remade
+      contents.index(slot)
+      return released
+    }
+    withExtendedLifetime(released) {}
   }
 
   /// Every inode that is open now.
