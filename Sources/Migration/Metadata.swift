@@ -10,6 +10,8 @@ struct Metadata: Sendable {
   var attributes: [Attribute]
 
   private static let listPrefix = Array("system.posix_acl_".utf8)
+  /// Belongs to the place a file is in, not to the file.
+  private static let label = Array("security.selinux".utf8)
   private static let lists = ["access", "default"].map { listPrefix + Array($0.utf8) }
 
   /// Reads what belongs to a file outside the vault.
@@ -22,7 +24,7 @@ struct Metadata: Sendable {
     self.status = status
     attributes = []
     let names = (try? Sys.listxattrPath(descriptor))?.split(separator: 0) ?? []
-    for name in names.map({ Array($0) }) {
+    for name in names.map({ Array($0) }) where name != Metadata.label {
       do throws(Errno) {
         attributes.append((name, try Sys.getxattrPath(descriptor, name)))
       } catch {

@@ -68,23 +68,46 @@ extension Migrator {
     case .same: return .done(.present)
     case .outdated: isReplacing = true
     }
+    guard try store(item, source, before, isReplacing: isReplacing, buffer) else {
+      return .again
+    }
+    if options.verifies, !options.moves {
+      guard try isStored(item, content, before, buffer) else { throw .different }
+    }
+    return .done(.copied)
+  }
+
+  /// Stores a file and gives it its name; no object of it stays in use.
+  ///
+  /// - Parameters:
+  ///   - item: What to store.
+  ///   - source: The open file.
+  ///   - before: Its status.
+  ///   - isReplacing: Whether the vault has an older file of the name.
+  ///   - buffer: What to copy through.
+  /// - Returns: false if it changed meanwhile.
+  /// - Throws: `.outside`, `.vault`.
+  private func store(
+    _ item: Item, _ source: SharedFD, _ before: FileStatus, isReplacing: Bool,
+    _ buffer: TransferBuffer
+  ) throws(TransferError) -> Bool {
     let directory = item.directory
     let file = try inVault { () throws(VaultError) in
       try directory.beginFile(item.name, policy: policy(of: item))
     }
     do throws(TransferError) {
       let target = file.container.map { Content.container($0) } ?? .plain(file.descriptor)
-      try buffer.copy(content, to: target, size: before.size) {
+      try buffer.copy(.outside(source), to: target, size: before.size) {
         observer.report(.copying(path: item.path, bytes: $0))
       }
       var losses: [String] = []
       let metadata = Metadata(outside: source.rawValue, before, losses: &losses)
       try inVault { () throws(VaultError) in
-        _ = try file.container?.sync(modificationTime: before.mtime)
+        _ = try file.container?.commit(modificationTime: before.mtime)
       }
       guard try status(of: source).isUnchanged(since: before) else {
         directory.cancelFile(file)
-        return .again
+        return false
       }
       losses += metadata.apply(to: file.descriptor.rawValue, .vault(file.attributes))
       try attempting("syncing") { () throws(Errno) in try Sys.fsync(file.descriptor.rawValue) }
@@ -95,15 +118,12 @@ extension Migrator {
       reportLosses(item.path, losses)
     } catch .changed {
       directory.cancelFile(file)
-      return .again
+      return false
     } catch {
       directory.cancelFile(file)
       throw error
     }
-    if options.verifies, !options.moves {
-      guard try isStored(item, content, before, buffer) else { throw .different }
-    }
-    return .done(.copied)
+    return true
   }
 
   private func openSource(_ item: Item) throws(TransferError) -> SharedFD {

@@ -31,6 +31,8 @@ struct ExportCommand: ParsableCommand {
   func run() throws {
     let reader = try VaultReader(vault, secrets)
     let (directory, found) = try reader.find(path)
+    // Without more descriptors it works all the same, and only deep trees may not.
+    _ = try? Sys.raiseDescriptorLimit()
     let folder = try openDestination()
     let progress = TransferProgress(json: json)
     let exporter = Exporter(to: folder, observer: progress.observer)

@@ -23,7 +23,7 @@ struct MigrateCommand: ParsableCommand {
     help: ArgumentHelp(
       "Files and directories, where DIR/ stands for what is in DIR; last the folder of a vault, "
         + "perhaps with ':' and a directory in it.",
-      valueName: "source> ... <vault[:path]"))
+      valueName: "path"))
   var paths: [PathArgument]
 
   @Flag(help: "Leave the sources as they are (default), or remove what is safely in the vault.")
@@ -67,6 +67,8 @@ struct MigrateCommand: ParsableCommand {
   func run() throws {
     guard let last = paths.last else { return }
     let target = try MigrationTarget(last)
+    // Without more descriptors it works all the same, and only deep trees may not.
+    _ = try? Sys.raiseDescriptorLimit()
     var options = MigrationOptions()
     options.rules = try allRules()
     options.moves = mode == .move
