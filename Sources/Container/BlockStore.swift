@@ -24,6 +24,9 @@ public protocol BlockStore: AnyObject, Sendable {
   /// Sets the file's length in bytes.
   func truncate(to length: UInt64) throws(Errno)
 
+  /// Gives the space of pages back that nothing refers to; they may read as anything afterwards.
+  func discard(at offset: UInt64, count: UInt64) throws(Errno)
+
   /// Returns when everything written is on the medium: fdatasync(2).
   func sync() throws(Errno)
 
@@ -32,4 +35,9 @@ public protocol BlockStore: AnyObject, Sendable {
 
   /// Sets the file's modification time.
   func setModificationTime(_ time: TimeSpec) throws(Errno)
+}
+
+extension BlockStore {
+  /// Keeps the space, as stores may.
+  public func discard(at offset: UInt64, count: UInt64) throws(Errno) {}
 }

@@ -112,6 +112,9 @@ extension ContainerFile {
     // This only saves space; if it fails, a later commit does it.
     guard (try? writeHeader()) != nil else { return }
     cutTail()
+    for extent in allocator.free.all where extent.count >= 256 {
+      try? pages.store.discard(at: extent.start << 12, count: extent.count << 12)
+    }
   }
 
   // MARK: Committing

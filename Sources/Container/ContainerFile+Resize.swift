@@ -138,6 +138,14 @@ extension ContainerFile {
     let step: UInt64 = 4096 * UInt64(Format.nodeFanout)
     var upper = end
     while upper > first {
+      // Most of a sparse file is never looked at.
+      let dataEnd = max(first, try tree.dataEnd(below: upper))
+      if dataEnd < upper {
+        buffer.remove(dataEnd..<upper)
+        cleared(dataEnd)
+        upper = dataEnd
+        continue
+      }
       let lower = max(first, (upper - 1) / step * step)
       try tree.prepareToClear(lower..<upper)
       tree.clear(lower..<upper)

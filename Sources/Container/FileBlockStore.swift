@@ -48,6 +48,13 @@ public final class FileBlockStore: BlockStore {
     try Sys.ftruncate(descriptor.rawValue, size: Int64(clamping: length))
   }
 
+  /// Punches a hole with fallocate(2).
+  public func discard(at offset: UInt64, count: UInt64) throws(Errno) {
+    try Sys.fallocate(
+      descriptor.rawValue, mode: [.punchHole, .keepSize], offset: Int64(clamping: offset),
+      length: Int64(clamping: count))
+  }
+
   /// Calls fdatasync(2).
   public func sync() throws(Errno) {
     try Sys.fdatasync(descriptor.rawValue)

@@ -204,6 +204,37 @@ final class Tree {
 
   // MARK: Making holes
 
+  /// The block behind the last one below `limit` that is not a hole; 0 if all are. Blocks below a
+  /// damaged node count as data.
+  func dataEnd(below limit: UInt64) throws(ContainerError) -> UInt64 {
+    try dataEnd(below: limit, in: root, base: 0, fanout: Format.rootFanout) ?? 0
+  }
+
+  private func dataEnd(
+    below limit: UInt64, in node: Node, base: UInt64, fanout: Int
+  ) throws(ContainerError) -> UInt64? {
+    let coverage = Tree.coverage(level: node.level)
+    for index in overlap(base..<max(base, limit), base: base, coverage: coverage, fanout: fanout)
+      .reversed()
+    {
+      let first = base + UInt64(index) * coverage
+      var child = node.child(index)
+      if child == nil {
+        if node.references[index].isHole { continue }
+        if node.level == 1 { return first + 1 }
+        do throws(ContainerError) {
+          child = try load(node, index)
+        } catch .damaged {
+          return min(limit, first + coverage)
+        }
+      }
+      guard let child else { continue }
+      let end = try dataEnd(below: limit, in: child, base: first, fanout: Format.nodeFanout)
+      if let end { return end }
+    }
+    return nil
+  }
+
   /// Loads the nodes that `clear` needs, so that it cannot fail half way. Nodes that are damaged
   /// and would go altogether are passed over: their blocks' pages are forgotten.
   func prepareToClear(_ range: Range<UInt64>) throws(ContainerError) {
@@ -265,11 +296,16 @@ final class Tree {
   /// Makes the tree as flat as a number of blocks allows; the blocks beyond are holes.
   func shrink(toHold blocks: UInt64) {
     while depth > 0, blocks <= Format.blocksCovered(depth: depth - 1) {
-      let isEmpty = root.isVacant(fanout: Format.rootFanout)
       var child = root.child(0)
       // A tree deeper than it needs to be is valid, so one that cannot be read stays.
       if child == nil, !root.references[0].isHole { child = try? load(root, 0) }
-      guard child != nil || isEmpty else { return }
+      guard child != nil || root.references[0].isHole else { return }
+      // What else is in memory has become empty since it was loaded.
+      for index in 1..<Format.rootFanout {
+        guard let vacant = root.child(index) else { continue }
+        discardChildren(of: vacant, fanout: Format.nodeFanout)
+        drop(root, index)
+      }
       let flat = Node.make(level: depth)
       if let child {
         makeDirty(root, 0, child)

@@ -15,7 +15,7 @@ public final class FaultyStore: BlockStore {
     public var error: Errno
     /// Whether only calls that change or sync the file are counted and fail.
     public var writesOnly: Bool
-    /// Whether a failing write has written its first half.
+    /// Whether a failing write behind the header slots has written its first half.
     public var writesHalf: Bool
 
     /// Describes a fault.
@@ -88,7 +88,7 @@ public final class FaultyStore: BlockStore {
   /// Writes, or fails.
   public func write(at offset: UInt64, from buffer: UnsafeRawBufferPointer) throws(Errno) {
     if let fault = failure(isWrite: true) {
-      if fault.writesHalf {
+      if fault.writesHalf, offset >= 8192 {
         let half = UnsafeRawBufferPointer(rebasing: buffer[..<(buffer.count / 2)])
         try inner.write(at: offset, from: half)
       }
