@@ -284,17 +284,26 @@ extension Migrator {
     } else {
       folder = try openFolder(item.source.base, item.place)
     }
+    var expected = item.status
     if item.status.kind == .regular {
       let opened = Item(
         source: item.source, folder: folder, name: item.name, place: item.place, path: item.path,
         status: item.status, directory: item.directory)
       let file = try openSource(opened)
-      let before = try status(of: file)
-      guard before.mtime == item.status.mtime, before.size == item.status.size,
-        try isStored(opened, .outside(file), before, buffer),
-        try status(of: file).isUnchanged(since: before)
+      expected = try status(of: file)
+      guard expected.mtime == item.status.mtime, expected.size == item.status.size,
+        try isStored(opened, .outside(file), expected, buffer)
       else { throw .different }
     }
+    // Whoever changed it, or put another file in its place, meanwhile keeps what he has.
+    let now = try attempting("looking at it") { () throws(Errno) in
+      try Sys.statx(folder.rawValue, item.name)
+    }
+    if now.links > 1, now.kind != .regular {
+      // Taking one of its names away counts as a change of the inode.
+      expected.ctime = now.ctime
+    }
+    guard now.isUnchanged(since: expected) else { throw .changed }
     try attempting("removing the source") { () throws(Errno) in
       try Sys.unlinkat(folder.rawValue, item.name)
     }
