@@ -61,12 +61,14 @@ public final class Migrator: Sendable {
     _ sources: [MigrationSource], into target: [[UInt8]]
   ) throws(TransferError) -> MigrationEnd {
     var directory = vault.root
+    var chain = [directory]
     for name in target {
       let parent = directory
       directory = try inVault { () throws(VaultError) in
         if try parent.lookup(name) != nil { return try parent.openDirectory(named: name) }
         return try parent.makeDirectory(name, mode: 0o755, owner: nil).directory
       }
+      chain.append(directory)
     }
     var workers: [Worker] = []
     for _ in 0..<2 {
@@ -76,6 +78,8 @@ public final class Migrator: Sendable {
           while let item = queue.take() { process(item, buffer) }
         })
     }
+    // What a killed run left beside the target; the directories in it are cleared at the end.
+    for place in chain { try? place.removeLeftovers() }
     for source in sources where !isStopping { begin(source, directory) }
     queue.close()
     for worker in workers { worker.join() }
@@ -280,6 +284,8 @@ public final class Migrator: Sendable {
       // What was taken out of it changed its times; a run that is killed here reads them again.
       try? folder.metadata.setTimes(opened.rawValue)
     }
+    // All workers have ended, so what an earlier run left is all there can be.
+    try inVault { () throws(VaultError) in try folder.directory.removeLeftovers() }
     let descriptor = try inVault { () throws(VaultError) in try folder.directory.descriptor() }
     let attributes = try inVault { () throws(VaultError) in try folder.directory.attributes() }
     if options.moves { FolderTimes.forget(attributes) }

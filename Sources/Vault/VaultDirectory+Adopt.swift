@@ -105,6 +105,22 @@ extension VaultDirectory {
     }
   }
 
+  /// Removes what a writer that was killed left under temporary names. Nobody else may be making
+  /// entries here.
+  ///
+  /// - Throws: `.system`, `.readOnly`.
+  public func removeLeftovers() throws(VaultError) {
+    try changing { (directory) throws(VaultError) in
+      let listing = try reopened()
+      let names = try attempt("reading a directory") { () throws(Errno) in
+        try Sys.entries(of: listing.rawValue).map { $0.name }
+      }
+      for name in names where name.starts(with: Format.temporaryPrefix) {
+        removeTemporary(name, directory)
+      }
+    }
+  }
+
   /// Moves a plain file from outside the vault into this directory, without touching its content.
   ///
   /// - Parameters:
