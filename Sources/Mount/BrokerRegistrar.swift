@@ -106,7 +106,7 @@ extension BrokerRegistrar {
   /// Where systemd listens for us.
   private static let socketPath = "/run/scrim/broker.socket"
 
-  private static func connect() throws(BrokerFailure) -> BrokerConnection {
+  fileprivate static func connect() throws(BrokerFailure) -> BrokerConnection {
     if let program = program() { return try start(program) }
     let socket = scrim_connect(socketPath, patience)
     guard socket >= 0 else {
@@ -148,6 +148,14 @@ extension BrokerRegistrar {
     return BrokerConnection(name: program, channel: channel, process: process)
   }
 
+  fileprivate static func lacksCapability(_ name: String) -> String {
+    let hint =
+      scrim_may_gain_privileges() == 1
+      ? "as root: setcap cap_sys_admin+p \(name), on a filesystem not mounted nosuid"
+      : "no_new_privs is set, which keeps every program from gaining it"
+    return "the broker \(name) lacks CAP_SYS_ADMIN (\(hint))"
+  }
+
   private static func greet(
     _ connection: borrowing BrokerConnection, folder: String
   ) throws(BrokerFailure) {
@@ -167,15 +175,37 @@ extension BrokerRegistrar {
     switch answer.map({ BrokerAnswer(rawValue: $0.kind) }) {
     case .done: return
     case .noCapability:
-      let hint =
-        scrim_may_gain_privileges() == 1
-        ? "as root: setcap cap_sys_admin+p \(name), on a filesystem not mounted nosuid"
-        : "no_new_privs is set, which keeps every program from gaining it"
-      throw BrokerFailure(reason: "the broker \(name) lacks CAP_SYS_ADMIN (\(hint))")
+      throw BrokerFailure(reason: lacksCapability(name))
     case .notAVault:
       throw BrokerFailure(reason: "the broker \(name) does not take \(folder) for a vault")
     case nil: throw BrokerFailure(reason: "the broker \(name) ended at once")
     default: throw BrokerFailure(reason: "the broker \(name) is of another version")
+    }
+  }
+}
+
+/// What there is of a broker on this machine, found as a mount would.
+public struct BrokerPresence: Sendable {
+  /// Its program, or the socket it listens on; nil where there is none.
+  public let name: String?
+  /// Why it does not do, in words for the user; nil where it does.
+  public let problem: String?
+
+  /// Starts a broker, or connects to one, and asks whether it has the capability to lend.
+  public static func find() -> BrokerPresence {
+    do throws(BrokerFailure) {
+      let connection = try BrokerRegistrar.connect()
+      let name = connection.name
+      // A request without its descriptor: refused as malformed, unless there is no capability to begin with.
+      let answer = connection.channel.exchange(BrokerMessage(.unregister), [])
+      switch answer.map({ BrokerAnswer(rawValue: $0.kind) }) {
+      case .malformed: return BrokerPresence(name: name, problem: nil)
+      case .noCapability:
+        return BrokerPresence(name: name, problem: BrokerRegistrar.lacksCapability(name))
+      default: return BrokerPresence(name: name, problem: "the broker \(name) ended at once")
+      }
+    } catch {
+      return BrokerPresence(name: nil, problem: error.reason)
     }
   }
 }

@@ -28,6 +28,7 @@ final class FileSystem: Sendable {
   /// The session's, which exists only once the kernel has mounted this file system.
   let registry = Mutex<BackingRegistry?>(nil)
   let counters = Counters()
+  let activity = Activity()
   let integrity: IntegrityLog
   let maintenance: Maintenance
   let timeouts: Timeouts

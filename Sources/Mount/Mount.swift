@@ -45,6 +45,8 @@ public enum Mount {
       mountPoint: mountPoint, options: options, operations: Operations.table(),
       userdata: Unmanaged.passUnretained(fileSystem).toOpaque(), logger: logger)
     fileSystem.registry.withLock { $0 = session.backing }
+    let idle = try startIdleWatch(fileSystem, session, options)
+    defer { idle?.end() }
     let end = try session.run { negotiated in
       fileSystem.facts.withLock { facts in
         facts = MountFacts(mountPoint: session.mountPoint, negotiated: negotiated)
@@ -87,6 +89,17 @@ public enum Mount {
   ) throws(MountError) -> WorkerThread {
     do {
       return try WorkerThread(name: "scrim-sync") { fileSystem.maintain() }
+    } catch {
+      throw .io("starting a thread", error)
+    }
+  }
+
+  private static func startIdleWatch(
+    _ fileSystem: FileSystem, _ session: Session, _ options: SessionOptions
+  ) throws(MountError) -> IdleWatch? {
+    guard let limit = options.idleMilliseconds else { return nil }
+    do {
+      return try IdleWatch(fileSystem, session, limit: limit)
     } catch {
       throw .io("starting a thread", error)
     }

@@ -119,6 +119,12 @@ enum Clock {
     return UInt64(max(time.seconds, 0)) &* 1000 + UInt64(time.nanoseconds / 1_000_000) + 1
   }
 
+  /// Milliseconds since the machine started, those it was suspended included.
+  static func sinceBoot() -> UInt64 {
+    let time = read(CLOCK_BOOTTIME)
+    return UInt64(max(time.seconds, 0)) &* 1000 + UInt64(time.nanoseconds / 1_000_000)
+  }
+
   private static func read(_ clock: clockid_t) -> TimeSpec {
     var time = timespec()
     // Cannot fail: every Linux has these clocks.

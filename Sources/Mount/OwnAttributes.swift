@@ -55,7 +55,7 @@ extension FileSystem {
       return [UInt8](try policyDirectory(inode).namePolicy.name.utf8)
     case "user.scrim.mode": return [UInt8](try modeName(inode).utf8)
     case "user.scrim.path":
-      return try withNode(inode) { [UInt8](Self.backingPath($0).utf8) }
+      return try withNode(inode) { Self.backingPathBytes($0) }
     default: throw MountFailure.noAttribute
     }
   }

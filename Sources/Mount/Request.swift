@@ -56,6 +56,7 @@ enum Dispatch {
     _ body: (FileSystem, fuse_req_t) throws -> Void
   ) {
     guard let request, let fileSystem = fileSystem(request) else { return }
+    fileSystem.activity.note()
     do {
       try body(fileSystem, request)
     } catch {

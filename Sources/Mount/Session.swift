@@ -85,6 +85,9 @@ public final class Session: @unchecked Sendable {
   /// Ends serving from any thread: unmounts, and if files are open detaches and fails them.
   public func stop() { shutDown(.stopped) }
 
+  /// Unmounts if nothing uses the mount; false where something does, and everything stays as it is.
+  func stopIfUnused() -> Bool { Unmount.run(mountPoint, options: options) == nil }
+
   private static func create(
     _ argument: String, _ operations: fuse_lowlevel_ops, _ userdata: UnsafeMutableRawPointer?
   ) throws(MountError) -> OpaquePointer {

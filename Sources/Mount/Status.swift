@@ -59,7 +59,7 @@ extension FileSystem {
   }
 
   /// How often a file is open; closed files that wait for their sync are not.
-  private func users(of inode: Inode) -> Int {
+  func users(of inode: Inode) -> Int {
     inode.state.withLock { state in max(state.file?.users ?? 0, 0) }
   }
 
@@ -76,9 +76,13 @@ extension FileSystem {
 
   /// Where a descriptor leads now.
   static func backingPath(_ descriptor: Int32) -> String {
+    String(decoding: backingPathBytes(descriptor), as: UTF8.self)
+  }
+
+  /// As above; names in it need not be UTF-8.
+  static func backingPathBytes(_ descriptor: Int32) -> [UInt8] {
     let link = [UInt8]("/proc/self/fd/\(descriptor)".utf8)
-    guard let path = try? Sys.readlinkat(Sys.currentDirectory, link) else { return "" }
-    return String(decoding: path, as: UTF8.self)
+    return (try? Sys.readlinkat(Sys.currentDirectory, link)) ?? []
   }
 
   private func passthrough(_ facts: MountFacts) -> JSON {

@@ -32,6 +32,8 @@ public struct SessionOptions: Sendable {
   public var nonEmpty = false
   /// Further options from ``passedThrough`` (`noatime`, `sync`, ...).
   public var extra: [String] = []
+  /// Unmount after so many milliseconds without a request and without an open file; nil: never.
+  public var idleMilliseconds: UInt64?
 
   /// Ask for kernel passthrough of plain files.
   public var passthrough = true
