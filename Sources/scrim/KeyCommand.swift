@@ -12,7 +12,7 @@ struct KeyCommand: ParsableCommand {
       """,
     subcommands: [
       KeyListCommand.self, KeyAddCommand.self, KeyChangeCommand.self, KeyRemoveCommand.self,
-      KeyTestCommand.self,
+      KeyTestCommand.self, KeyRecoverCommand.self,
     ])
 }
 

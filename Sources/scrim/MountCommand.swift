@@ -27,6 +27,12 @@ struct MountCommand: ParsableCommand {
   @Flag(name: [.short, .long], help: "Refuse all changes; works beside a writer.")
   var readOnly = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Unmount after so long without use and without open files: 90s, 10m, 1h30m.",
+      valueName: "duration"))
+  var idle: DurationArgument?
+
   @Option(name: .customShort("o"), help: ArgumentHelp("Mount options.", valueName: "options"))
   var options: [String] = []
 
@@ -67,6 +73,7 @@ struct MountCommand: ParsableCommand {
     var session = SessionOptions(source: vaultPath)
     try MountOptionList(options).apply(to: &session)
     if readOnly { session.readOnly = true }
+    if let idle { session.idleMilliseconds = idle.milliseconds }
     return session
   }
 }

@@ -19,6 +19,7 @@ struct MountOptionList {
     "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "allow_other", "allow_root",
     "nonempty",
     "passthrough=auto", "passthrough=off", "io_uring=auto", "io_uring=off", "threads=", "fsname=",
+    "idle=",
   ]
 
   /// - Parameter lists: The values of every `-o`: words separated by commas; `\,` is a comma.
@@ -50,6 +51,11 @@ struct MountOptionList {
         throw Failure(.usage, "-o \(word): the number of threads is 1 to 256")
       }
       session.workers = count
+    case ("idle", let value?):
+      guard let idle = DurationArgument(argument: value) else {
+        throw Failure(.usage, "-o \(word): a duration is 90s, 10m or 1h30m, for example")
+      }
+      session.idleMilliseconds = idle.milliseconds
     case ("fsname", let value?): session.source = value
     case (let name, nil) where passedOn.contains(name): session.extra.append(name)
     case (let name, _) where foreign.contains(name) || name.hasPrefix("x-") || name == "comment":

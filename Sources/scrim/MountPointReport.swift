@@ -51,6 +51,7 @@ struct MountPointReport: Decodable {
 enum MountAttribute {
   static let status = Array("user.scrim.status".utf8)
   static let policy = Array("user.scrim.policy".utf8)
+  static let path = Array("user.scrim.path".utf8)
 
   /// The raw JSON of a mount's status.
   static func readStatus(of mountPoint: PathArgument) throws(Failure) -> [UInt8] {

@@ -7,6 +7,8 @@ struct MountEntry {
   let source: [UInt8]
   let point: [UInt8]
   let type: String
+  /// The user who mounted it, as FUSE mounts tell.
+  let owner: uid_t?
 
   var isScrim: Bool { type == "fuse.scrim" }
 }
@@ -44,10 +46,18 @@ enum MountTable {
     guard let dash = fields.firstIndex(of: ArraySlice("-".utf8)), dash >= 6,
       fields.count > dash + 2
     else { return nil }
+    let options = fields.count > dash + 3 ? fields[dash + 3] : []
+    let owner = options.split(separator: UInt8(ascii: ",")).lazy
+      .compactMap { Self.number($0, after: "user_id=") }.first
     return MountEntry(
       device: String(decoding: fields[2], as: UTF8.self), source: unescape(fields[dash + 2]),
       point: unescape(fields[4]),
-      type: String(decoding: fields[dash + 1], as: UTF8.self))
+      type: String(decoding: fields[dash + 1], as: UTF8.self), owner: owner)
+  }
+
+  private static func number(_ option: ArraySlice<UInt8>, after name: String) -> uid_t? {
+    guard option.starts(with: Array(name.utf8)) else { return nil }
+    return uid_t(String(decoding: option.dropFirst(name.utf8.count), as: UTF8.self))
   }
 
   /// Blanks, tabs, newlines and backslashes stand as three octal digits.

@@ -12,6 +12,16 @@ struct RunningProcess {
     self.started = started
   }
 
+  /// Whose it is; nil once it has ended.
+  var user: uid_t? {
+    guard let text = FileText.read("/proc/\(id)/status") else { return nil }
+    for line in String(decoding: text, as: UTF8.self).split(separator: "\n")
+    where line.hasPrefix("Uid:") {
+      return line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap { uid_t($0) }
+    }
+    return nil
+  }
+
   /// Returns once it has ended, however long that takes: a daemon syncs before it ends.
   func waitForEnd() {
     while Self.startTime(of: id) == started { usleep(5_000) }

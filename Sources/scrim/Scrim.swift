@@ -13,8 +13,10 @@ struct Scrim: ParsableCommand {
     version: Version.text,
     subcommands: [
       InitCommand.self, MountCommand.self, UmountCommand.self, MarkCommand.self,
-      StatusCommand.self, MountsCommand.self, LsCommand.self, CatCommand.self, InfoCommand.self,
+      StatusCommand.self, MountsCommand.self, PathCommand.self, LockCommand.self, LsCommand.self,
+      CatCommand.self, InfoCommand.self,
       KeyCommand.self, CheckCommand.self, MigrateCommand.self, ExportCommand.self,
+      DoctorCommand.self,
     ])
 
   static func main() {

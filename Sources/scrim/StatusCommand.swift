@@ -13,7 +13,11 @@ struct StatusCommand: ParsableCommand {
   @Flag(help: "Print JSON, whose form docs/cli.md describes.")
   var json = false
 
+  @Flag(help: "Show it anew each second, with rates, until ^C; with --json a line each second.")
+  var watch = false
+
   func run() throws {
+    if watch { return try StatusWatch(mountpoint: mountpoint, json: json).run() }
     let status = try MountAttribute.readStatus(of: mountpoint)
     if json {
       try Output.write(status + [UInt8(ascii: "\n")])
@@ -60,19 +64,19 @@ enum StatusText {
     return lines
   }
 
-  private static func modes(_ report: MountPointReport) -> [(String, MountPointReport.Counters)] {
+  static func modes(_ report: MountPointReport) -> [(String, MountPointReport.Counters)] {
     [
       ("plain", report.plain), ("sealed", report.sealed), ("compressed", report.compressed),
       ("sealed-compressed", report.sealedCompressed),
     ]
   }
 
-  private static func withReason(_ what: String, _ reason: String?) -> String {
+  static func withReason(_ what: String, _ reason: String?) -> String {
     guard let reason, !reason.isEmpty else { return what }
     return "\(what): \(reason)"
   }
 
-  private static func row(_ name: String, _ columns: [String]) -> String {
+  static func row(_ name: String, _ columns: [String]) -> String {
     columns.reduce(name.padded(to: 18)) { $0 + $1.leftPadded(to: 11) }
   }
 
