@@ -11,10 +11,17 @@ final class Allocator {
 
   /// The free list as it is after a commit.
   struct Plan {
+    /// What the header is to state.
     var free: [Extent]
+    /// What the header is to state.
     var held: [Extent]
     var end: UInt64
+    /// Where only a part is stated: all that becomes free, and all that is held.
+    var unstated: (freed: [Extent], held: [Extent])?
   }
+
+  /// Free lists of more extents are not written with every sync.
+  static let partialLimit = Format.headerExtentLimit + 4 * Format.listExtentLimit
 
   /// Pages from here on are free; at least 2.
   private(set) var end: UInt64
@@ -25,6 +32,8 @@ final class Allocator {
   /// Free pages that wait for the first sync. Until then a page that no sync covers is written at
   /// most once, so that what a power cut left of it is told from damage: it has zeros.
   private(set) var quarantine: [Extent] = []
+  /// Pages in quarantine.
+  private(set) var quarantinedPages: UInt64 = 0
   /// Whether no commit of this container is durable.
   private(set) var neverDurable: Bool
   /// Whether the other slot has no tree.
@@ -47,7 +56,11 @@ final class Allocator {
   /// Takes over the free list of the last commit.
   func load(free pages: [Extent], held: [Extent]) {
     self.held = held
-    if neverDurable { quarantine += pages } else { free.insert(pages) }
+    if neverDurable {
+      for extent in pages { addFree(extent) }
+    } else {
+      free.insert(pages)
+    }
   }
 
   /// All pages below `end` that the working tree does not use.
@@ -107,8 +120,13 @@ final class Allocator {
   /// Gives back pages that were allocated since the last commit.
   func giveBack(_ extent: Extent) {
     fresh.remove(extent)
+    addFree(extent)
+  }
+
+  private func addFree(_ extent: Extent) {
     if neverDurable {
       quarantine.appendJoining(extent)
+      quarantinedPages += extent.count
     } else {
       freedFresh.appendJoining(extent)
     }
@@ -119,8 +137,10 @@ final class Allocator {
   /// - Parameters:
   ///   - target: Where the header goes.
   ///   - lists: Pages of the last commit's free list, which the new one replaces.
+  ///   - room: If not nil, the header may state just so many extents of a long list and forget the
+  ///     others on disk, which is allowed; a later one states them all.
   /// - Returns: What the header holds.
-  func plan(_ target: Target, replacing lists: [Extent]) -> Plan {
+  func plan(_ target: Target, replacing lists: [Extent], room: Int? = nil) -> Plan {
     var listsYoung: [Extent] = []
     var listsOld: [Extent] = []
     for list in lists {
@@ -130,14 +150,19 @@ final class Allocator {
         listsOld.append(list)
       }
     }
-    let idle = free.all + freedFresh + quarantine
-    var plan =
+    let (freed, kept) =
       switch target {
-      case .same:
-        Plan(free: idle + freedYoung + listsYoung, held: held + freedOld + listsOld, end: end)
-      case .other:
-        Plan(free: idle + held, held: freedYoung + freedOld + listsYoung + listsOld, end: end)
+      case .same: (freedYoung + listsYoung, held + freedOld + listsOld)
+      case .other: (held, freedYoung + freedOld + listsYoung + listsOld)
       }
+    let count = free.extentLimit + freedFresh.count + quarantine.count + freed.count + kept.count
+    if let room, count > Allocator.partialLimit {
+      let heldPart = kept.prefix(room / 2)
+      return Plan(
+        free: free.some(room - heldPart.count), held: Array(heldPart), end: end,
+        unstated: (freed, kept))
+    }
+    var plan = Plan(free: free.all + freedFresh + quarantine + freed, held: kept, end: end)
     plan.free = ExtentSet.merged(plan.free)
     plan.held = ExtentSet.merged(plan.held)
     if !neverDurable, let last = plan.free.last, last.end == end {
@@ -158,10 +183,18 @@ final class Allocator {
       otherIsEmpty = false
     }
     fresh.removeAll()
-    if neverDurable { quarantine = plan.free } else { free = ExtentSet(plan.free) }
-    held = plan.held
-    end = plan.end
-    freedFresh = []
+    if let (freed, kept) = plan.unstated {
+      for extent in freed { addFree(extent) }
+      held = kept
+    } else {
+      free = ExtentSet(neverDurable ? [] : plan.free)
+      quarantine = []
+      quarantinedPages = 0
+      freedFresh = []
+      if neverDurable { for extent in plan.free { addFree(extent) } }
+      held = plan.held
+      end = plan.end
+    }
     freedYoung = []
     freedOld = []
   }
@@ -172,6 +205,7 @@ final class Allocator {
     neverDurable = false
     freedFresh += quarantine
     quarantine = []
+    quarantinedPages = 0
   }
 
   /// Pages allocated since the other slot's commit: what may be lost if no sync succeeds.
@@ -187,7 +221,9 @@ final class Allocator {
   /// Makes pages that were given up again since the last commit available. Many are merged at
   /// once, as each merge goes through the whole set.
   private func mergeFreed() {
-    if freedFresh.count > 64 || (!freedFresh.isEmpty && free.pageCount == 0) {
+    if freedFresh.count > max(64, free.extentLimit / 4)
+      || (!freedFresh.isEmpty && free.pageCount == 0)
+    {
       free.insert(freedFresh)
       freedFresh = []
     }

@@ -12,7 +12,7 @@ extension ContainerFile {
   public func commit(modificationTime: TimeSpec? = nil) throws(ContainerError) -> Bool {
     let committed = try commitLock.withWriteLock { () throws(ContainerError) -> Bool in
       try lock.withWriteLock { () throws(ContainerError) -> Bool in
-        try commitLocked(modificationTime)
+        try commitLocked(modificationTime, statesAllFreePages: true)
       }
     }
     try endQuarantine()
@@ -28,7 +28,7 @@ extension ContainerFile {
   public func sync(modificationTime: TimeSpec? = nil) throws(ContainerError) -> Bool {
     try commitLock.withWriteLock { () throws(ContainerError) -> Bool in
       let committed = try lock.withWriteLock { () throws(ContainerError) -> Bool in
-        let committed = try commitLocked(modificationTime)
+        let committed = try commitLocked(modificationTime, statesAllFreePages: false)
         if history.isSyncSuspect { try rewriteUnsynced() }
         return committed
       }
@@ -41,8 +41,9 @@ extension ContainerFile {
         throw error
       }
       lock.withWriteLock {
+        let wasNeverDurable = allocator.neverDurable
         noteDurable()
-        giveBackHeldPages()
+        giveBackHeldPages(andFreeOnes: wasNeverDurable)
       }
       return committed
     }
@@ -51,8 +52,8 @@ extension ContainerFile {
   /// Syncs a file of which much waits for its first sync before it can be used again.
   func endQuarantine() throws(ContainerError) {
     let isDue = lock.withReadLock {
-      allocator.quarantine.count > 0 && !history.isDurabilityUnknown
-        && allocator.quarantine.pageCount > max(1024, allocator.end / 4)
+      !history.isDurabilityUnknown
+        && allocator.quarantinedPages > max(1024, allocator.end / 4)
     }
     if isDue { try sync() }
   }
@@ -103,14 +104,13 @@ extension ContainerFile {
     }
   }
 
-  /// Replaces the commit before a durable one, if many pages are kept only for it.
-  private func giveBackHeldPages() {
-    let worthwhile = max(256, allocator.end / 4)
-    guard !isChanged, allocator.idlePages > worthwhile else { return }
-    let plan = allocator.plan(.other, replacing: listPages)
-    guard allocator.heldPages + (allocator.end - plan.end) > worthwhile else { return }
+  /// Replaces the commit before a durable one, if many pages are kept only for it, or were kept
+  /// until the first sync.
+  private func giveBackHeldPages(andFreeOnes: Bool) {
+    let idle = andFreeOnes ? allocator.idlePages : allocator.heldPages
+    guard !isChanged, idle > max(256, allocator.end / 4) else { return }
     // This only saves space; if it fails, a later commit does it.
-    guard (try? writeHeader()) != nil else { return }
+    guard (try? writeHeader(statesAllFreePages: true)) != nil else { return }
     cutTail()
     for extent in allocator.free.all where extent.count >= 256 {
       try? pages.store.discard(at: extent.start << 12, count: extent.count << 12)
@@ -119,9 +119,16 @@ extension ContainerFile {
 
   // MARK: Committing
 
-  private func commitLocked(_ modificationTime: TimeSpec?) throws(ContainerError) -> Bool {
+  /// - Parameters:
+  ///   - modificationTime: As for `commit`.
+  ///   - statesAllFreePages: Whether a long free list is written too.
+  /// - Returns: Whether a header was written.
+  /// - Throws: As `commit`.
+  private func commitLocked(
+    _ modificationTime: TimeSpec?, statesAllFreePages: Bool
+  ) throws(ContainerError) -> Bool {
     var committed = false
-    if isChanged {
+    if isChanged || (isListPartial && statesAllFreePages) {
       try prepareToWrite()
       if fitsInline {
         try gatherInline()
@@ -131,7 +138,7 @@ extension ContainerFile {
         try writeNodes()
       }
       isInline = fitsInline
-      try writeHeader()
+      try writeHeader(statesAllFreePages: statesAllFreePages)
       isChanged = false
       committed = true
       pendingTime = modificationTime ?? pendingTime
@@ -212,7 +219,10 @@ extension ContainerFile {
   // MARK: The header
 
   /// Writes the free list and the header: the commit.
-  func writeHeader() throws(ContainerError) {
+  ///
+  /// - Parameter statesAllFreePages: Whether to write a long free list, which takes time.
+  /// - Throws: `.io`, `.tooLarge`, `.keyMissing`, `.crypto`; the commit before still counts.
+  func writeHeader(statesAllFreePages: Bool) throws(ContainerError) {
     let isOver = history.commit == 0 || history.durable != history.commit
     let target = isOver ? Allocator.Target.same : .other
     let slot = isOver ? history.slot : 1 - history.slot
@@ -229,7 +239,9 @@ extension ContainerFile {
     let scratch = workspace.takeScratch()
     defer { workspace.give(scratch) }
     var cipher = pages.cipher()
-    var plan = allocator.plan(target, replacing: listPages)
+    // One less, as a list is expected to grow by one.
+    let room = statesAllFreePages ? nil : max(0, header.extentRoom - 1)
+    var plan = allocator.plan(target, replacing: listPages, room: room)
     let counts = FreeList.pagesNeeded(
       free: FreeList.statable(plan.free).count, held: FreeList.statable(plan.held).count,
       room: header.extentRoom)
@@ -237,7 +249,7 @@ extension ContainerFile {
     if counts.total > 0 {
       guard let extent = allocator.allocateForList(UInt64(counts.total)) else { throw .tooLarge }
       lists = [extent]
-      plan = allocator.plan(target, replacing: listPages)
+      plan = allocator.plan(target, replacing: listPages, room: room)
     }
     do throws(ContainerError) {
       header.heldCommit = plan.held.isEmpty ? 0 : target == .same ? history.other : history.commit
@@ -264,6 +276,7 @@ extension ContainerFile {
     allocator.commit(plan, target, replacing: listPages)
     pages.limits.pageCount = allocator.end
     listPages = lists
+    isListPartial = plan.unstated != nil
     if target == .other { history.other = history.commit }
     history.commit = header.commit
     history.highest = header.commit

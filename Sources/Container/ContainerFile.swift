@@ -39,6 +39,8 @@ public final class ContainerFile: @unchecked Sendable {
   var unloadedList: UnloadedList?
   /// Pages of the last commit's free list.
   var listPages: [Extent] = []
+  /// Whether the last commit does not state all free pages.
+  var isListPartial = false
   /// Modification time that is still to be set on the backing file.
   var pendingTime: TimeSpec?
   var trial = CompressionTrial()
@@ -142,8 +144,11 @@ public final class ContainerFile: @unchecked Sendable {
   /// Number of the newest commit known to be on the medium; 0 if none is.
   public var durableCommit: UInt64 { lock.withReadLock { history.durable } }
 
-  /// Whether something waits for a commit.
-  public var isDirty: Bool { lock.withReadLock { isChanged || pendingTime != nil } }
+  /// Whether something waits for a commit: content, or the full list of many free pages, which is
+  /// not written with every sync and forgotten if no commit follows.
+  public var isDirty: Bool {
+    lock.withReadLock { isChanged || pendingTime != nil || isListPartial }
+  }
 
   /// Whether everything is on the medium.
   public var isDurable: Bool {

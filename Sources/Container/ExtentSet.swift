@@ -19,6 +19,19 @@ struct ExtentSet {
   /// The extents in address order.
   var all: [Extent] { extents.filter { $0.count > 0 } }
 
+  /// Upper bound of how many extents there are.
+  var extentLimit: Int { extents.count }
+
+  /// Up to `limit` of the extents.
+  func some(_ limit: Int) -> [Extent] {
+    var found: [Extent] = []
+    for step in 0..<extents.count where found.count < limit {
+      let extent = extents[(cursor + step) % extents.count]
+      if extent.count > 0 { found.append(extent) }
+    }
+    return found
+  }
+
   /// Sorts extents, drops empty ones and joins adjacent ones.
   static func merged(_ unsorted: [Extent]) -> [Extent] {
     var sorted = unsorted.filter { $0.count > 0 }
