@@ -32,10 +32,6 @@ findings_of "print below the command line" < <(
 findings_of "Foundation below the command line" < <(
   grep -nE '^ *(public |internal |package |private )*import Foundation' "${sources[@]}" /dev/null | grep -v '^Sources/scrim/'
 )
-findings_of "path of one machine" < <(
-  tracked '*' | grep -vE '^Tests/check.sh$' | xargs -d '\n' grep -nIE '(^|[^.A-Za-z0-9_-])/(work|farm)/[a-z]|/tmp/bash_jobs'
-)
-
 while IFS= read -r file; do
   lines=$(wc -l <"$file")
   [ "$lines" -le 400 ] || finding "$file has $lines lines, 400 is the limit"
