@@ -88,7 +88,8 @@ run_stage() {
     return 0
   fi
   printf 'FAILED (%d) after %d s; the end of %s:\n' "$status" "$took" "$log"
-  tail -n 80 "$log" | sed 's/^/   | /'
+  grep -aE -A3 '^✘ Test .* recorded an issue' "$log" | cut -c 1-600 | head -n 60 | sed 's/^/   ! /'
+  tail -n 80 "$log" | cut -c 1-600 | sed 's/^/   | /'
   summary+=("$(printf '%-11s FAILED %3d s' "$name" "$took")")
   local names line
   names=$(failed_tests "$log")

@@ -84,7 +84,27 @@ final class ContainerRegistry: Sendable {
     var sweepAt = 1024
   }
 
+  /// Opening reads the stored state and registers the object that keeps it from then on. Both
+  /// happen under the inode's gate: another thread may otherwise open, change and let go of the
+  /// same inode in between, and the state that was read first would be written over the newer one.
+  private final class Gate: Sendable {
+    let lock = Mutex(())
+  }
+
   private let table = Mutex(Table())
+  private let gates = (0..<64).map { _ in Gate() }
+
+  /// The object of an inode; opened, by one thread at a time, if there is none.
+  func find(
+    _ identity: InodeIdentity, orOpen open: () throws(VaultError) -> VaultContainer
+  ) throws(VaultError) -> VaultContainer {
+    if let known = find(identity) { return known }
+    let gate = gates[Int(truncatingIfNeeded: identity.inode % UInt64(gates.count))]
+    return try gate.lock.withLock { (_) throws(VaultError) in
+      if let known = find(identity) { return known }
+      return insert(try open())
+    }
+  }
 
   func find(_ identity: InodeIdentity) -> VaultContainer? {
     table.withLock { $0.entries[identity]?.container }

@@ -14,10 +14,16 @@ extension VaultDirectory {
     guard entry.mode == .container || entry.mode == .longLink else {
       throw .system(.invalidArgument, "not a container")
     }
-    if let known = context.containers.find(entry.identity) {
-      try checkBinding(entry, known, isExcused: false)
-      return known
+    var isNew = false
+    let container = try context.containers.find(entry.identity) { () throws(VaultError) in
+      isNew = true
+      return try openStored(entry)
     }
+    if !isNew { try checkBinding(entry, container, isExcused: false) }
+    return container
+  }
+
+  private func openStored(_ entry: VaultEntry) throws(VaultError) -> VaultContainer {
     let (descriptor, status) = try openBacking(
       entry, context.isWritable ? .readWrite : [.readOnly, .noAccessTime])
     let isExcused = context.isExcused(status.ctime)
@@ -45,7 +51,7 @@ extension VaultDirectory {
     let container = VaultContainer(file, descriptor, status, context)
     try checkBinding(entry, container, isExcused: isExcused)
     if !isExcused { try checkRollback(entry, container) }
-    return context.containers.insert(container)
+    return container
   }
 
   /// Opens a plain file.

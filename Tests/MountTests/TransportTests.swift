@@ -149,18 +149,20 @@ import Testing
     let server = try ServerProcess([kind.rawValue])
     let mountPoint = server.mountPoint
     let pid = server.pid
+    let files = try (0..<3).map { _ in
+      try Client.open("\(mountPoint)/slow", O_RDONLY | O_DIRECT_FLAG)
+    }
+    defer { for file in files { close(file) } }
     // One thread kills the server in the middle of the other threads' requests.
     let failures = onThreads(4) { index in
-      if index == 0 {
+      if index == 3 {
         usleep(200_000)
         kill(pid, SIGKILL)
         return
       }
-      let file = try Client.open("\(mountPoint)/slow", O_RDONLY | O_DIRECT_FLAG)
-      defer { close(file) }
       for _ in 0..<200 {
         var byte = [UInt8](repeating: 0, count: 4096)
-        if pread(file, &byte, 4096, 0) < 0 { return }
+        if pread(files[index], &byte, 4096, 0) < 0 { return }
       }
       throw TransportTestError(description: "reads went on after the server was gone")
     }

@@ -84,12 +84,12 @@ extension VaultDirectory {
     } else {
       try content.withUnsafeBytes { try Sys.pwrite(file.descriptor.rawValue, $0, at: 0) }
     }
-    return try #require(try lookup(name))
+    return try require(name)
   }
 
   /// The content of a file.
   func content(_ name: [UInt8]) throws -> [UInt8] {
-    let entry = try #require(try lookup(name))
+    let entry = try require(name)
     let size = Int(try plainSize(entry))
     var content = [UInt8](repeating: 0, count: size)
     let count = try content.withUnsafeMutableBytes { buffer in
