@@ -1,5 +1,6 @@
 import Container
 import Primitives
+import Synchronization
 import SystemPackage
 
 extension VaultDirectory {
@@ -111,6 +112,23 @@ extension VaultDirectory {
   /// - Throws: `.damaged` for a target that was made for another name, `.refused` for a plain one
   ///   where the policy allows none, `.system`, `.container`.
   public func readLink(_ entry: VaultEntry) throws(VaultError) -> [UInt8] {
+    if let target = try storedTarget(entry) { return target }
+    // Two names are perhaps just being exchanged, which is not one step for links.
+    if let target = try changes.withLock({ (_) throws(VaultError) in
+      try requireStill(entry)
+      return try storedTarget(entry)
+    }) {
+      return target
+    }
+    logDamage(entry, "the link's target was made for another name or directory")
+    throw VaultDirectory.foreignTarget
+  }
+
+  private static let foreignTarget = VaultError.damaged(
+    "the link's target was made for another name or directory")
+
+  /// The target as it is stored; nil if it was made for another name.
+  private func storedTarget(_ entry: VaultEntry) throws(VaultError) -> [UInt8]? {
     switch entry.mode {
     case .longLink: return try readLongTarget(entry)
     case .symbolicLink: break
@@ -131,20 +149,26 @@ extension VaultDirectory {
       return stored
     }
     let view = view
-    if let sealed = Base64URL.decode(Array(stored[Format.sealedTargetPrefix.count...])) {
-      var ids = [entry.origin.directory]
-      if view.record.names == .plain { ids += view.alternates.map(\.id) }
-      for id in ids {
-        guard
-          let padded = try? context.keys.links.open(
-            sealed, associatedData: [id.bytes, entry.origin.name]),
-          let target = Padding.unpad(padded), target.count <= Format.maximumTarget
-        else { continue }
-        return target
-      }
+    guard let sealed = Base64URL.decode(Array(stored[Format.sealedTargetPrefix.count...])) else {
+      return nil
     }
-    logDamage(entry, "the link's target was made for another name or directory")
-    throw .damaged("the link's target was made for another name or directory")
+    var ids = [entry.origin.directory]
+    if view.record.names == .plain { ids += view.alternates.map(\.id) }
+    for id in ids {
+      guard
+        let padded = try? context.keys.links.open(
+          sealed, associatedData: [id.bytes, entry.origin.name]),
+        let target = Padding.unpad(padded), target.count <= Format.maximumTarget
+      else { continue }
+      return target
+    }
+    return nil
+  }
+
+  /// Reads a target while this directory is being changed.
+  func targetForCopy(_ entry: VaultEntry) throws(VaultError) -> [UInt8] {
+    guard let target = try storedTarget(entry) else { throw VaultDirectory.foreignTarget }
+    return target
   }
 
   private func readLongTarget(_ entry: VaultEntry) throws(VaultError) -> [UInt8] {

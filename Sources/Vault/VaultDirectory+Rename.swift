@@ -177,7 +177,7 @@ extension VaultDirectory {
     _ entry: VaultEntry, to target: VaultDirectory, as name: [UInt8], _ from: Int32,
     _ into: Int32
   ) throws(VaultError) -> (temporary: [UInt8], kind: EntryKind) {
-    let content = try readLink(entry)
+    let content = try targetForCopy(entry)
     let copy = try target.prepareLink(name, content, into)
     try? copyLinkAttributes(entry, target, name, copy, into)
     try? Sys.fchownat(into, copy.temporary, uid: entry.status.uid, gid: entry.status.gid)
