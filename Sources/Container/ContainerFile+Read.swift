@@ -64,12 +64,16 @@ extension ContainerFile {
       let inBlock = Int(position & UInt64(policy.blockSize - 1))
       let span = try tree.locate(block)
       if let references = span.references, !references.pointee.isHole {
-        done +=
-          policy.isCompressed
-          ? try readCompressed(
-            references, block, from: inBlock, into: target + done, count: count - done, &cipher)
-          : try readRun(
+        if !policy.isCompressed {
+          done += try readRun(
             span, block, from: inBlock, into: target + done, count: count - done, &cipher)
+        } else if inBlock == 0, let blocks = wholeBlocks(span, block, count: count - done) {
+          try readWhole(references, blocks, into: target + done)
+          done += blocks << Int(policy.blockShift)
+        } else {
+          done += try readCompressed(
+            references, block, from: inBlock, into: target + done, count: count - done, &cipher)
+        }
       } else {
         let blocks = span.references == nil ? span.count : 1
         let covered = blocks.multipliedReportingOverflow(by: UInt64(policy.blockSize))
@@ -121,25 +125,36 @@ extension ContainerFile {
     guard done == blocks << 12 else {
       throw .damaged(Damage(.missingPages, page: first.pointee.page + UInt64(done >> 12)))
     }
-    for index in 0..<blocks {
-      let place =
-        if hasHead, index == 0 {
-          head
-        } else if hasTail, index == blocks - 1 {
-          tail
-        } else {
-          target + bodyStart + (index - (hasHead ? 1 : 0)) << 12
-        }
-      try cipher.open(scratch.slots[index], place)
-    }
+    try openBlocks(
+      scratch.slots + (hasHead ? 1 : 0), target + bodyStart, count: bodyBlocks, &cipher)
     if hasHead {
+      try cipher.open(scratch.slots[0], head)
       target.copyMemory(from: head + inBlock, byteCount: min(part, Format.pageSize - inBlock))
     }
     if hasTail {
+      try cipher.open(scratch.slots[blocks - 1], tail)
       let tailCount = end & (Format.pageSize - 1)
       (target + (part - tailCount)).copyMemory(from: tail, byteCount: tailCount)
     }
     return part
+  }
+
+  /// Verifies and decrypts blocks in place, many on several processors.
+  private func openBlocks(
+    _ slots: UnsafeMutablePointer<UnsafeMutablePointer<Reference>>,
+    _ start: UnsafeMutableRawPointer, count: Int, _ cipher: inout Cipher
+  ) throws(ContainerError) {
+    guard count << 12 >= Workspace.shareLimit else {
+      for index in 0..<count { try cipher.open(slots[index], start + index << 12) }
+      return
+    }
+    let perPart = 32
+    try workspace.share(parts: (count + perPart - 1) / perPart) { part throws(ContainerError) in
+      var cipher = self.pages.cipher()
+      for index in part * perPart..<min(count, (part + 1) * perPart) {
+        try cipher.open(slots[index], start + index << 12)
+      }
+    }
   }
 
   /// Collects the references of blocks that lie in consecutive pages.
@@ -170,6 +185,32 @@ extension ContainerFile {
   }
 
   // MARK: 128 KiB blocks
+
+  /// How many whole blocks are stored one after another; nil if there are too few of them to be
+  /// read on several processors.
+  private func wholeBlocks(_ span: Tree.Span, _ block: UInt64, count: Int) -> Int? {
+    let rest = logicalSize - block << policy.blockShift
+    let limit = min(span.count, min(UInt64(count), rest) >> policy.blockShift)
+    guard let references = span.references, limit >= 2 else { return nil }
+    var blocks = 0
+    while blocks < Int(limit), !references[blocks].isHole { blocks += 1 }
+    return blocks >= 2 ? blocks : nil
+  }
+
+  /// Reads whole blocks on several processors.
+  private func readWhole(
+    _ references: UnsafePointer<Reference>, _ blocks: Int, into target: UnsafeMutableRawPointer
+  ) throws(ContainerError) {
+    try workspace.share(parts: blocks) { part throws(ContainerError) in
+      let scratch = self.workspace.takeScratch()
+      defer { self.workspace.give(scratch) }
+      var cipher = self.pages.cipher()
+      try self.pages.decode(
+        references + part,
+        into: (target + part << Int(self.policy.blockShift)).buffer(self.policy.blockSize),
+        scratch, &cipher)
+    }
+  }
 
   /// Reads a part of one block.
   ///

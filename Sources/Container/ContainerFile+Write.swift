@@ -1,25 +1,6 @@
 import Primitives
 import SystemPackage
 
-/// Whether compressing is worth trying: content that keeps not shrinking is not tried every time.
-struct CompressionTrial {
-  private static let patience = 8
-  private static let pause = 64
-  private var failures = 0
-  private var skipped = 0
-
-  /// Whether to try the next block.
-  mutating func shouldTry() -> Bool {
-    if failures < CompressionTrial.patience { return true }
-    skipped += 1
-    if skipped < CompressionTrial.pause { return false }
-    skipped = 0
-    return true
-  }
-
-  mutating func note(shrank: Bool) { failures = shrank ? 0 : failures + 1 }
-}
-
 extension ContainerFile {
   /// Writes of at least so many bytes of whole blocks go to pages at once.
   private static let directLimit = 64 << 10
@@ -135,13 +116,10 @@ extension ContainerFile {
       for offset in 0..<count { scratch.slots[index + offset] = span.references + offset }
       index += count
     }
-    var cipher = pages.cipher()
-    var usedPages = 0
     for index in 0..<blocks {
-      usedPages += try seal(
-        source + index << Int(policy.blockShift), count: policy.blockSize, index: index,
-        at: usedPages, scratch, &cipher)
+      scratch.sources[index] = (source + index << Int(policy.blockShift)).buffer(policy.blockSize)
     }
+    let usedPages = try sealRun(blocks, scratch)
     try place(scratch, blocks: blocks, pageCount: usedPages)
     cache.invalidate()
     if !buffer.isEmpty { buffer.remove(first..<(first + UInt64(blocks))) }
@@ -153,23 +131,19 @@ extension ContainerFile {
     try prepareToWrite()
     let scratch = workspace.takeScratch()
     defer { workspace.give(scratch) }
-    var cipher = pages.cipher()
     let blocks = buffer.blocks
-    let perBlock = policy.blockSize / Format.pageSize
+    let perRun = (Scratch.runPages << 12) >> Int(policy.blockShift)
     if let last = blocks.last { tree.grow(toHold: last + 1) }
     var next = 0
     while next < blocks.count {
-      var count = 0
-      var usedPages = 0
-      while next + count < blocks.count, usedPages + perBlock <= Scratch.runPages {
-        let block = blocks[next + count]
+      let count = min(perRun, blocks.count - next)
+      for index in 0..<count {
+        let block = blocks[next + index]
         guard let entry = buffer[block] else { preconditionFailure("listed, so present") }
-        scratch.slots[count] = try tree.mutableSpan(block).references
-        usedPages += try seal(
-          entry.memory, count: storedCount(block, entry), index: count, at: usedPages, scratch,
-          &cipher)
-        count += 1
+        scratch.slots[index] = try tree.mutableSpan(block).references
+        scratch.sources[index] = UnsafeRawPointer(entry.memory).buffer(storedCount(block, entry))
       }
+      let usedPages = try sealRun(count, scratch)
       try place(scratch, blocks: count, pageCount: usedPages)
       for block in blocks[next..<(next + count)] { buffer.remove(block) }
       next += count
@@ -181,56 +155,6 @@ extension ContainerFile {
     if !policy.isCompressed { return policy.blockSize }
     let rest = logicalSize - min(logicalSize, block << policy.blockShift)
     return max(1, Int(min(rest, UInt64(entry.capacity))))
-  }
-
-  /// Encodes and seals a block into the scratch run.
-  ///
-  /// - Parameters:
-  ///   - source: The plain content.
-  ///   - count: Its length in bytes.
-  ///   - index: Number of the block in the run.
-  ///   - page: Page of the run where the block goes.
-  ///   - scratch: Holds the run.
-  ///   - cipher: Contexts.
-  /// - Returns: How many pages the block takes.
-  /// - Throws: `.crypto`.
-  private func seal(
-    _ source: UnsafeRawPointer, count: Int, index: Int, at page: Int, _ scratch: Scratch,
-    _ cipher: inout Cipher
-  ) throws(ContainerError) -> Int {
-    let target = scratch.run + page << 12
-    var plain = source
-    var length = count
-    var codec = Codec.raw
-    if policy.isCompressed, let shrunk = compress(source.buffer(count), into: target, scratch) {
-      plain = UnsafeRawPointer(target)
-      length = shrunk
-      codec = .zstd
-    } else if count & (Format.pageSize - 1) != 0 {
-      target.copyMemory(from: source, byteCount: count)
-      plain = UnsafeRawPointer(target)
-    }
-    let taken = Format.pages(for: length)
-    if plain == UnsafeRawPointer(target) {
-      target.zero(from: length, count: taken << 12 - length)
-    }
-    scratch.references[index] = Reference(
-      page: 0, length: length, codec: codec, epoch: pages.limits.epoch)
-    try cipher.seal(scratch.references + index, plain, into: target)
-    pages.seals += 1
-    return taken
-  }
-
-  /// Compresses if it saves at least one page.
-  private func compress(
-    _ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawPointer, _ scratch: Scratch
-  ) -> Int? {
-    let room = (Format.pages(for: source.count) - 1) << 12
-    guard room > 0, trial.shouldTry() else { return nil }
-    let count = scratch.compressor.compress(
-      source, into: target.buffer(room), level: workspace.compressionLevel)
-    trial.note(shrank: count != nil)
-    return count
   }
 
   /// Writes the sealed blocks of the scratch run to free pages and puts their references where

@@ -36,6 +36,7 @@ public final class Workspace: Sendable {
   public let compressionLevel: Int
   let nodes = Atomic<Int>(0)
   private let scratches = Pool<Scratch>(capacity: 8)
+  private let crew = WorkCrew()
 
   /// Makes a workspace.
   ///
@@ -54,6 +55,42 @@ public final class Workspace: Sendable {
   func takeScratch() -> Scratch { scratches.take() ?? Scratch() }
 
   func give(_ scratch: Scratch) { scratches.give(scratch) }
+
+  /// Tasks of fewer bytes are done before another processor would wake up for them.
+  static let shareLimit = 256 << 10
+
+  /// Does the parts of a task on several processors.
+  ///
+  /// - Parameters:
+  ///   - parts: How many.
+  ///   - body: Does one part, given its number. Several run at once.
+  /// - Throws: The first failure, after which further parts may have been left out.
+  func share(
+    parts: Int, _ body: @escaping (Int) throws(ContainerError) -> Void
+  ) throws(ContainerError) {
+    let task = SharedTask(body)
+    crew.run(parts: parts) { task.run($0) }
+    if let failure = task.failure.withLock({ $0 }) { throw failure }
+  }
+}
+
+/// A task whose parts several threads do; what it works on is apart for each part.
+private final class SharedTask: @unchecked Sendable {
+  private let body: (Int) throws(ContainerError) -> Void
+  let failure = Mutex<ContainerError?>(nil)
+
+  init(_ body: @escaping (Int) throws(ContainerError) -> Void) {
+    self.body = body
+  }
+
+  func run(_ part: Int) {
+    if failure.withLock({ $0 }) != nil { return }
+    do throws(ContainerError) {
+      try body(part)
+    } catch {
+      failure.withLock { $0 = $0 ?? error }
+    }
+  }
 }
 
 /// Memory and contexts that one request uses and the next one reuses.
@@ -72,12 +109,15 @@ final class Scratch: @unchecked Sendable {
   let references = UnsafeMutablePointer<Reference>.allocate(capacity: runPages + 2)
   /// Where in the tree the blocks in `run` are referred to.
   let slots = UnsafeMutablePointer<UnsafeMutablePointer<Reference>>.allocate(capacity: runPages + 2)
+  /// Plain content of the blocks that go to `run`.
+  let sources = UnsafeMutablePointer<UnsafeRawBufferPointer>.allocate(capacity: runPages)
   /// Contexts of zstd.
   let compressor = Compressor()
 
   init() {
     references.initialize(repeating: .hole, count: Scratch.runPages + 2)
     slots.initialize(repeating: references, count: Scratch.runPages + 2)
+    sources.initialize(repeating: .init(start: nil, count: 0), count: Scratch.runPages)
   }
 
   deinit {
@@ -85,5 +125,6 @@ final class Scratch: @unchecked Sendable {
     block.deallocate()
     references.deallocate()
     slots.deallocate()
+    sources.deallocate()
   }
 }

@@ -1,4 +1,5 @@
 import Glibc
+import Primitives
 import SystemPackage
 
 /// Why rings are not used, in words for the user.

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Logging
+import Primitives
 import SystemPackage
 
 /// The INIT handshake, on the one worker that serves until it is done.

@@ -1,6 +1,7 @@
 import CFuse
 import Glibc
 import Logging
+import Primitives
 import Synchronization
 import SystemPackage
 
