@@ -162,6 +162,17 @@ def test_doctor_names_what_is_missing_and_how_to_get_it():
 
 
 @offline
+def test_bench_gives_rates_and_times():
+    sections = json.loads(scrim("bench", "--json", "--milliseconds", "1").stdout)
+    figures = [figure for section in sections for figure in section["figures"]]
+    assert len(figures) >= 15 and all(figure.get("mibPerSecond", figure.get("seconds")) > 0 for figure in figures)
+    text = scrim("bench", "--milliseconds", "1").stdout.decode()
+    for figure in figures:
+        assert re.search(rf"^  {re.escape(figure['name'])} +\d+ (MiB/s|ms)", text, re.MULTILINE), text
+    fails(USAGE, "bench", "--milliseconds", "0")
+
+
+@offline
 def test_doctor_judges_the_broker_it_finds(workspace):
     broken = workspace.path / "broker"
     broken.write_text("#!/bin/sh\nexit 0\n")
