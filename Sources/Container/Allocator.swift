@@ -20,9 +20,6 @@ final class Allocator {
     var unstated: (freed: [Extent], held: [Extent])?
   }
 
-  /// Free lists of more extents are not written with every sync.
-  static let partialLimit = Format.headerExtentLimit + 4 * Format.listExtentLimit
-
   /// Pages from here on are free; at least 2.
   private(set) var end: UInt64
   /// Pages that may be allocated.
@@ -137,8 +134,8 @@ final class Allocator {
   /// - Parameters:
   ///   - target: Where the header goes.
   ///   - lists: Pages of the last commit's free list, which the new one replaces.
-  ///   - room: If not nil, the header may state just so many extents of a long list and forget the
-  ///     others on disk, which is allowed; a later one states them all.
+  ///   - room: If not nil, the header states no more than so many extents and forgets the others
+  ///     on disk, which is allowed; a later one states them all.
   /// - Returns: What the header holds.
   func plan(_ target: Target, replacing lists: [Extent], room: Int? = nil) -> Plan {
     var listsYoung: [Extent] = []
@@ -156,7 +153,7 @@ final class Allocator {
       case .other: (held, freedYoung + freedOld + listsYoung + listsOld)
       }
     let count = free.extentLimit + freedFresh.count + quarantine.count + freed.count + kept.count
-    if let room, count > Allocator.partialLimit {
+    if let room, count > room {
       let heldPart = kept.prefix(room / 2)
       return Plan(
         free: free.some(room - heldPart.count), held: Array(heldPart), end: end,

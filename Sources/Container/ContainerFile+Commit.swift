@@ -143,9 +143,10 @@ extension ContainerFile {
       committed = true
       pendingTime = modificationTime ?? pendingTime
       if isInline { buffer.settle(0) }
-      cutTail()
       if tree.isOverLimit { tree.evict() }
     }
+    // A file that is synced again and again would be cut and grow again each time.
+    if statesAllFreePages || idleTail > 64 { cutTail() }
     if let time = pendingTime {
       do {
         try pages.store.setModificationTime(time)
@@ -209,11 +210,16 @@ extension ContainerFile {
     }
   }
 
+  /// Pages at the end of the backing file that nothing needs, as far as is known.
+  var idleTail: UInt64 {
+    let kept = history.isAlone && allocator.end == 2 ? 1 : allocator.end
+    return allocator.neverDurable || pages.storedPages < kept ? 0 : pages.storedPages - kept
+  }
+
   /// Cuts off free pages at the end of the backing file. It may stay longer if that fails.
   private func cutTail() {
-    let kept = history.isAlone && allocator.end == 2 ? 1 : allocator.end
-    guard !allocator.neverDurable, pages.storedPages > kept else { return }
-    try? pages.truncate(toPages: kept)
+    let tail = idleTail
+    if tail > 0 { try? pages.truncate(toPages: pages.storedPages - tail) }
   }
 
   // MARK: The header
@@ -281,6 +287,7 @@ extension ContainerFile {
     history.commit = header.commit
     history.highest = header.commit
     history.slot = slot
+    committedSize = logicalSize
   }
 
   private var inlineContent: [UInt8] {

@@ -28,6 +28,8 @@ public final class ContainerFile: @unchecked Sendable {
   let cache = BlockCache()
 
   var logicalSize: UInt64
+  /// Logical size as of the last commit.
+  var committedSize: UInt64
   var names: [Binding]
   var namesOverflow: Bool
   /// Whether something differs from the last commit.
@@ -89,6 +91,7 @@ public final class ContainerFile: @unchecked Sendable {
       otherIsEmpty: history.other == 0)
     buffer = BlockBuffer(budget: workspace.budget)
     logicalSize = header.size
+    committedSize = header.size
     names = header.bindings
     namesOverflow = header.bindingsOverflow
     isChanged = isNew || healed
@@ -144,10 +147,20 @@ public final class ContainerFile: @unchecked Sendable {
   /// Number of the newest commit known to be on the medium; 0 if none is.
   public var durableCommit: UInt64 { lock.withReadLock { history.durable } }
 
-  /// Whether something waits for a commit: content, or the full list of many free pages, which is
-  /// not written with every sync and forgotten if no commit follows.
+  /// Whether something waits for a commit: content, or what a sync leaves to it. That is the full
+  /// list of many free pages, forgotten if no commit follows, and cutting some at the file's end.
   public var isDirty: Bool {
-    lock.withReadLock { isChanged || pendingTime != nil || isListPartial }
+    lock.withReadLock { isChanged || pendingTime != nil || isListPartial || idleTail > 0 }
+  }
+
+  /// What the last commit of this object made of the backing file; nil before there was one.
+  public var lastCommit: CommittedFile? {
+    lock.withReadLock {
+      // The length is known for sure once a commit was prepared.
+      guard unloadedList == nil, history.commit != 0 else { return nil }
+      return CommittedFile(
+        size: committedSize, backingLength: pages.storedPages << 12, commit: history.commit)
+    }
   }
 
   /// Whether everything is on the medium.
@@ -212,4 +225,14 @@ public final class ContainerFile: @unchecked Sendable {
       isChanged = true
     }
   }
+}
+
+/// What a commit made of a backing file.
+public struct CommittedFile: Sendable, Equatable {
+  /// Logical size in bytes.
+  public var size: UInt64
+  /// Length of the backing file in bytes.
+  public var backingLength: UInt64
+  /// Number of the commit.
+  public var commit: UInt64
 }

@@ -65,7 +65,7 @@ extension FileSystem {
       guard let descriptor = file.descriptor else { return nil }
       guard let container = file.container else { return try Sys.fstatx(descriptor.rawValue) }
       // The pending times are read first: if a commit ends in between, the backing file has them.
-      let times = file.times.withLock { $0 }
+      let times = file.pendingTimes()
       var status = try Sys.fstatx(descriptor.rawValue)
       status.size = container.size
       Self.claimSpace(&status, container.allocatedBytes)
@@ -83,7 +83,11 @@ extension FileSystem {
   /// Seconds for which the kernel may keep the attributes of an inode. Those of a file with changes that
   /// are not committed yet do not last: the commit will move its change time and its blocks.
   func timeout(_ inode: Inode) -> Double {
-    if inode.file?.sharedContainer()?.isDirty == true { return 0 }
+    if let file = inode.file, let stored = file.sharedStored(),
+      stored.isDirty || file.times.withLock({ $0.modification != nil })
+    {
+      return 0
+    }
     return switch inode.mode {
     // The kernel hears of stores through a passed-through mapping from nobody, so it must ask.
     case .plain: inode.file == nil ? timeouts.shared : 0

@@ -2,6 +2,7 @@ import CFuse
 import Container
 import Glibc
 import Primitives
+import Synchronization
 import SystemPackage
 import Vault
 
@@ -20,7 +21,7 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let made = try directory.makeDirectory(
-      name, mode: try masked(mode & 0o7777, caller, in: directory), owner: owner(caller))
+      name, mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
     let entry = try enter(made.entry, name, in: directory, parent)
     if let inode = entry.inode { _ = keep(inode, made.directory) }
     return entry
@@ -39,7 +40,8 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let entry = try directory.makeNode(
-      name, mode: try masked(mode, caller, in: directory), device: device, owner: owner(caller))
+      name, mode: try masked(mode, caller, in: parent, directory), device: device,
+      owner: owner(caller))
     return try enter(entry, name, in: directory, parent)
   }
 
@@ -64,17 +66,20 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let created = try directory.createFile(
-      name, mode: try masked(mode & 0o7777, caller, in: directory), owner: owner(caller))
+      name, mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
     let link = Inode.Link(parent: parent, name: name)
     let inode = table.remember(
       BackingIdentity(created.entry.status), mode: created.entry.mode, link: link)
     let backing = created.container.map { OpenFile.Backing.container($0) }
     let file = adopt(inode, backing ?? .plain(created.descriptor))
-    changed(inode, file)
-    let status = try liveStatus(file) ?? created.entry.status
-    let entry = Entry(
+    noteCreated(inode, file, created.entry.status)
+    var entry = Entry(
       inode: inode,
-      parameters: parameters(inode, status, namesAreOurs: !directory.isNative))
+      parameters: parameters(inode, created.entry.status, namesAreOurs: !directory.isNative))
+    if case .container = inode.mode {
+      // The kernel checks permissions of what it just had made, and would ask for attributes first.
+      entry.parameters.attr_timeout = max(entry.parameters.attr_timeout, 0.05)
+    }
     return (entry, file)
   }
 
@@ -116,35 +121,45 @@ extension FileSystem {
     _ nodeid: UInt64, mode: UInt32, _ caller: Caller
   ) throws -> (entry: Entry, file: OpenFile) {
     try requireWritable()
-    let directory = try directory(try inode(nodeid))
+    let parent = try inode(nodeid)
+    let directory = try directory(parent)
     let made = try directory.createTemporary(
-      mode: try masked(mode & 0o7777, caller, in: directory), owner: owner(caller))
+      mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
     let mode: InodeMode = made.container == nil ? .plain : .container
     let inode = table.remember(BackingIdentity(made.status), mode: mode, link: nil)
     let backing = made.container.map { OpenFile.Backing.container($0) }
     let file = adopt(inode, backing ?? .plain(made.descriptor))
     file.setTemporary(made)
-    changed(inode, file)
-    let status = try liveStatus(file) ?? made.status
+    noteCreated(inode, file, made.status)
     let entry = Entry(
       inode: inode,
-      parameters: parameters(inode, status, namesAreOurs: !directory.isNative))
+      parameters: parameters(inode, made.status, namesAreOurs: !directory.isNative))
     return (entry, file)
   }
 
   /// The mode of a new object: the umask counts unless the directory has a default access list, which the
   /// backing filesystem then applies instead.
   private func masked(
-    _ mode: UInt32, _ caller: Caller, in directory: VaultDirectory
+    _ mode: UInt32, _ caller: Caller, in parent: Inode, _ directory: VaultDirectory
   ) throws -> UInt32 {
     guard caller.umask & 0o777 != 0 else { return mode }
+    return try hasDefaultList(parent, directory) ? mode : mode & ~caller.umask
+  }
+
+  private func hasDefaultList(_ inode: Inode, _ directory: VaultDirectory) throws -> Bool {
+    // Other programs may set one where the backing directory is the data.
+    let known = directory.isNative ? .unknown : inode.defaultList.load(ordering: .relaxed)
+    guard known == .unknown else { return known == .present }
     let descriptor = try directory.descriptor()
     let empty = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     let size = try? Sys.getxattrPath(descriptor.rawValue, Self.defaultList, into: empty)
-    return (size ?? 0) > 0 ? mode : mode & ~caller.umask
+    let isPresent = (size ?? 0) > 0
+    // The kernel lets nobody set a list while an entry is made.
+    inode.defaultList.store(isPresent ? .present : .absent, ordering: .relaxed)
+    return isPresent
   }
 
-  private static let defaultList = Array("system.posix_acl_default".utf8)
+  static let defaultList = Array("system.posix_acl_default".utf8)
 
   /// LINK: one more name for the same inode. A symbolic link with a sealed target is copied instead,
   /// because the target carries the name it was made for.

@@ -67,7 +67,7 @@ extension FileSystem {
       log.error("\(path(inode)): changes could not be stored yet: \(ErrnoMap.reason(error))")
     }
     let isPending = !committed || file.isUnsynced.load(ordering: .relaxed)
-    guard isPending, !isOrphan(file) else { return drop(inode, file) }
+    guard isPending, !isOrphan(inode, file) else { return drop(inode, file) }
     // Before it lingers, so that the maintenance thread never finds a user that is about to go.
     inode.state.withLock { _ in file.users -= 1 }
     if !maintenance.linger(inode, table, mustRetry: !committed) { closeIfUnused(inode) }
@@ -80,8 +80,8 @@ extension FileSystem {
   }
 
   /// Whether the last name of an open file is gone, so that nobody will ever read it again.
-  func isOrphan(_ file: OpenFile) -> Bool {
-    guard let descriptor = file.sharedDescriptor() else { return false }
+  func isOrphan(_ inode: Inode, _ file: OpenFile) -> Bool {
+    guard inode.link == nil, let descriptor = file.sharedDescriptor() else { return false }
     return (try? Sys.fstatx(descriptor.rawValue))?.links == 0
   }
 
@@ -142,23 +142,50 @@ extension FileSystem {
       let dirtySince = file.dirtySince.exchange(0, ordering: .relaxed)
       let before = file.times.withLock { $0 }
       do {
-        if stored.file.isDirty {
-          let time = try modificationTime(before, file, stored.descriptor)
-          try stored.commit(modificationTime: time)
-          file.isUnsynced.store(true, ordering: .relaxed)
-        } else if let time = before.modification {
-          try Sys.futimens(stored.descriptor.rawValue, access: .omit, modification: .set(time))
+        if stored.isDirty {
+          let time =
+            before.isLikeNow ? nil : try modificationTime(before, file, stored.descriptor)
+          if try stored.commit(modificationTime: time) {
+            file.isUnsynced.store(true, ordering: .relaxed)
+          } else {
+            try setModification(before, stored.descriptor)
+          }
+        } else {
+          try setModification(before, stored.descriptor)
         }
+        try forgetTimes(before, file, stored.descriptor)
       } catch {
         file.dirtySince.store(max(dirtySince, 1), ordering: .relaxed)
         maintenance.watch(inode, file)
         throw error
       }
-      file.times.withLock { times in
-        guard times.sequence == before.sequence else { return }
-        times.modification = nil
-        times.change = nil
-      }
+    }
+  }
+
+  /// Sets a time where nothing was written that could have brought it along.
+  private func setModification(_ times: OpenFile.Times, _ descriptor: SharedFD) throws {
+    guard let time = times.modification else { return }
+    try Sys.futimens(descriptor.rawValue, access: .omit, modification: .set(time))
+  }
+
+  /// The backing file's times are the plain ones from now on, unless they changed since `before`. One that was not
+  /// set, as nobody knew it, is set if somebody was told of it meanwhile.
+  private func forgetTimes(
+    _ before: OpenFile.Times, _ file: OpenFile, _ descriptor: SharedFD
+  ) throws {
+    let told = file.times.withLock { times -> TimeSpec? in
+      guard times.sequence == before.sequence else { return nil }
+      if times.isFixed, !before.isFixed, before.modification != nil { return times.modification }
+      times.modification = nil
+      times.change = nil
+      return nil
+    }
+    guard let told else { return }
+    try Sys.futimens(descriptor.rawValue, access: .omit, modification: .set(told))
+    file.times.withLock { times in
+      guard times.sequence == before.sequence else { return }
+      times.modification = nil
+      times.change = nil
     }
   }
 
@@ -181,23 +208,36 @@ extension FileSystem {
     return time
   }
 
-  /// Commits and brings the file to the disk.
+  /// Commits and brings the file to the disk. What only makes later work cheaper, and the time of a write,
+  /// waits for the next `commit`.
   func sync(_ inode: Inode, _ file: OpenFile, dataOnly: Bool) throws {
-    try commit(inode, file)
     guard let descriptor = file.sharedDescriptor() else { return }
-    if let stored = file.sharedStored() {
+    guard let stored = file.sharedStored() else {
+      return dataOnly
+        ? try Sys.fdatasync(descriptor.rawValue) : try Sys.fsync(descriptor.rawValue)
+    }
+    guard !isReadOnly else { return }
+    try file.commitLock.withLock { _ in
+      let dirtySince = file.dirtySince.exchange(0, ordering: .relaxed)
       // Cleared before: what is committed while the disk works is unsynced again.
       file.isUnsynced.store(false, ordering: .relaxed)
+      let before = file.times.withLock { $0 }
       do {
-        try stored.sync()
+        let mayWait = before.modification != nil && !before.isFixed
+        let time =
+          mayWait || !stored.file.isDirty
+          ? nil : try modificationTime(before, file, stored.descriptor)
+        try stored.sync(modificationTime: time, hint: .later)
       } catch {
         file.isUnsynced.store(true, ordering: .relaxed)
+        file.dirtySince.store(max(dirtySince, 1), ordering: .relaxed)
+        maintenance.watch(inode, file)
         throw error
       }
-    } else if dataOnly {
-      try Sys.fdatasync(descriptor.rawValue)
-    } else {
-      try Sys.fsync(descriptor.rawValue)
+    }
+    if stored.file.isDirty {
+      file.noteDirty()
+      maintenance.watch(inode, file)
     }
   }
 
@@ -205,6 +245,14 @@ extension FileSystem {
   func changed(_ inode: Inode, _ file: OpenFile) {
     guard file.container != nil else { return }
     file.touch()
+    maintenance.watch(inode, file)
+  }
+
+  /// Notes that a file was made, whose times the kernel is about to be told.
+  func noteCreated(_ inode: Inode, _ file: OpenFile, _ status: FileStatus) {
+    guard file.container != nil else { return }
+    file.setModification(status.mtime)
+    file.noteDirty()
     maintenance.watch(inode, file)
   }
 

@@ -68,7 +68,8 @@ extension FileSystem {
     defer { if let victim, let inode = moved.targetInode { drop(inode, victim) } }
     moved.announce()
     do {
-      let result = try from.rename(name, to: to, newName, flags: flags)
+      // The kernel holds both directories: nobody else changes what was just looked up.
+      let result = try from.rename(source, to: to, newName, replacing: target, flags: flags)
       finish(moved, result.moved, result.exchanged)
     } catch {
       moved.withdraw()

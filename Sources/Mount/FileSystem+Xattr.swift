@@ -1,6 +1,7 @@
 import Container
 import Glibc
 import Primitives
+import Synchronization
 import SystemPackage
 import Vault
 
@@ -28,6 +29,7 @@ extension FileSystem {
     try requireWritable()
     let inode = try inode(nodeid)
     if Self.isOwn(name) { return try setOwnAttribute(inode, name, value) }
+    defer { forget(name, of: inode) }
     try attributes(of: inode).set(name, value, mode: mode)
     if name == Self.accessList { try dropGroupBit(inode, unless: mayKeepGroupBit) }
   }
@@ -57,7 +59,13 @@ extension FileSystem {
     try requireWritable()
     let inode = try inode(nodeid)
     guard !Self.isOwn(name) else { throw Errno.notPermitted }
+    defer { forget(name, of: inode) }
     try attributes(of: inode).remove(name)
+  }
+
+  /// Forgets what was known of an attribute that may have changed.
+  private func forget(_ name: [UInt8], of inode: Inode) {
+    if name == Self.defaultList { inode.defaultList.store(.unknown, ordering: .relaxed) }
   }
 
   /// The stored attributes of an inode: of an open container also after its name is gone.

@@ -47,6 +47,15 @@ final class Inode: Sendable {
   /// For directories, once their record was read: whether other programs may change the entries.
   let visibility = Atomic<Visibility>(.unknown)
 
+  /// For directories that only this mount changes: whether they have an access list for new entries.
+  let defaultList = Atomic<Presence>(.unknown)
+
+  enum Presence: UInt8, AtomicRepresentable {
+    case unknown
+    case absent
+    case present
+  }
+
   enum Visibility: UInt8, AtomicRepresentable {
     case unknown
     /// Names or content are sealed: only this mount changes it.

@@ -165,8 +165,8 @@ extension FileSystem {
     for inode in maintenance.takeLingering(at: now, all: all) {
       defer { table.forget(inode.nodeid, count: 1) }
       guard let file = inode.file else { continue }
-      if !isOrphan(file) {
-        do { try sync(inode, file, dataOnly: true) } catch {
+      if !isOrphan(inode, file) {
+        do { try settle(inode, file) } catch {
           log.error("\(path(inode)): could not be brought to the disk: \(ErrnoMap.reason(error))")
           if !all, maintenance.linger(inode, table, mustRetry: true) { continue }
         }
@@ -175,11 +175,17 @@ extension FileSystem {
     }
   }
 
+  /// Commits a file for good and brings it to the disk.
+  private func settle(_ inode: Inode, _ file: OpenFile) throws {
+    try commit(inode, file)
+    try sync(inode, file, dataOnly: true)
+  }
+
   /// Commits and syncs everything, at the end of a mount.
   func settleEverything() {
     for inode in table.openInodes() {
-      guard let file = inode.file, !isOrphan(file) else { continue }
-      do { try sync(inode, file, dataOnly: true) } catch {
+      guard let file = inode.file, !isOrphan(inode, file) else { continue }
+      do { try settle(inode, file) } catch {
         log.error("\(path(inode)): its last changes are lost: \(ErrnoMap.reason(error))")
       }
     }

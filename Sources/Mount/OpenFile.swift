@@ -20,6 +20,19 @@ final class OpenFile: @unchecked Sendable {
     var change: TimeSpec?
     /// Grows with every change, so that a commit knows whether it saw the last one.
     var sequence: UInt64 = 0
+    /// Whether somebody set the modification time, or was told of it.
+    var isFixed = false
+
+    /// Whether the time of a commit now is as good as that of the change, which nobody knows: the file need not
+    /// be given another one afterwards.
+    var isLikeNow: Bool {
+      guard let time = modification, !isFixed else { return false }
+      let now = Clock.coarse()
+      let passed =
+        (now.seconds - time.seconds) * 1_000_000_000 + Int64(now.nanoseconds)
+        - Int64(time.nanoseconds)
+      return (0...10_000_000).contains(passed)
+    }
   }
 
   let lock = ReadWriteLock()
@@ -92,7 +105,13 @@ final class OpenFile: @unchecked Sendable {
       times.modification = now
       times.change = now
       times.sequence &+= 1
+      times.isFixed = false
     }
+    noteDirty()
+  }
+
+  /// Notes that a commit has something to do.
+  func noteDirty() {
     if dirtySince.load(ordering: .relaxed) == 0 {
       dirtySince.store(Clock.milliseconds(), ordering: .relaxed)
     }
@@ -103,6 +122,15 @@ final class OpenFile: @unchecked Sendable {
     times.withLock { times in
       times.modification = time
       times.sequence &+= 1
+      times.isFixed = true
+    }
+  }
+
+  /// The times that are still to be set, for someone who will be told of them.
+  func pendingTimes() -> Times {
+    times.withLock { times in
+      times.isFixed = times.isFixed || times.modification != nil
+      return times
     }
   }
 }

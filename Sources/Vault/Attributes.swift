@@ -17,6 +17,8 @@ public struct Attributes: Sendable {
   let context: VaultContext
   let descriptor: SharedFD
   let scheme: Scheme
+  /// The open container they belong to, if they do.
+  var container: VaultContainer?
 
   private static let prefixes = ["user.", "trusted.", "security."].map { [UInt8]($0.utf8) }
   private static let ownInfix = Format.bytes("scrim.")
@@ -27,11 +29,19 @@ public struct Attributes: Sendable {
   /// - Returns: Its value.
   /// - Throws: `.system(.noData)` if there is none, `.damaged` if it does not open.
   public func get(_ name: [UInt8]) throws(VaultError) -> [UInt8] {
+    // The kernel asks for one before the first write to any file.
+    if let container, !container.mayHaveAttributes.load(ordering: .relaxed),
+      Attributes.prefixes.contains(where: { name.starts(with: $0) })
+    {
+      throw .system(Attributes.noData, "no such attribute")
+    }
     guard let stored = try storedName(name) else {
       throw .system(Attributes.noData, "no such attribute")
     }
     let value = try attempt("reading an attribute") { () throws(Errno) in
-      try Sys.getxattrPath(descriptor.rawValue, stored.name)
+      container == nil
+        ? try Sys.getxattrPath(descriptor.rawValue, stored.name)
+        : try Sys.fgetxattr(descriptor.rawValue, stored.name)
     }
     guard stored.isSealed else { return value }
     return try open(value, stored.name)
@@ -56,6 +66,7 @@ public struct Attributes: Sendable {
       throw .system(.outOfRange, "the attribute's name is too long to be sealed")
     }
     let bytes = stored.isSealed ? try seal(value, stored.name) : value
+    container?.mayHaveAttributes.store(true, ordering: .relaxed)
     try attempt("setting an attribute") { () throws(Errno) in
       try Sys.setxattrPath(descriptor.rawValue, stored.name, bytes, mode: mode)
     }
@@ -199,6 +210,7 @@ extension VaultDirectory {
         context: context, descriptor: try openNode(entry),
         scheme: isNative ? .plain : .sealed { () throws(VaultError) in [] })
     case .container, .longLink:
+      if let open = context.containers.find(entry.identity) { return open.attributes }
       // Opened only when there is a value to open or to seal.
       return Attributes(
         context: context, descriptor: try openNode(entry),
@@ -222,6 +234,6 @@ extension VaultContainer {
       scheme: .sealed { () throws(VaultError) in
         if self.context.isWritable, self.file.commitNumber == 0 { try self.commit() }
         return self.file.fileID.bytes
-      })
+      }, container: self)
   }
 }

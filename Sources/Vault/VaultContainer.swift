@@ -16,59 +16,118 @@ public final class VaultContainer: Sendable {
 
   let context: VaultContext
   private let durableKey: DurableCommits.Key
+  /// Held while the hint is written, so that the last one written is the newest.
+  private let hint: Mutex<StoredHint>
+  /// Whether it may have sealed attributes; a file that was just made has none.
+  let mayHaveAttributes: Atomic<Bool>
+  private let isHintBehind = Atomic<Bool>(false)
+
+  /// What is known of the size hint that is stored.
+  enum StoredHint: Equatable {
+    case unknown
+    case absent
+    case present(SizeHint)
+  }
 
   init(
-    _ file: ContainerFile, _ descriptor: SharedFD, _ status: FileStatus, _ context: VaultContext
+    _ file: ContainerFile, _ descriptor: SharedFD, _ status: FileStatus, _ context: VaultContext,
+    hint: StoredHint, isNew: Bool = false
   ) {
     self.file = file
+    self.hint = Mutex(hint)
+    mayHaveAttributes = Atomic(!isNew)
     self.descriptor = descriptor
     self.context = context
     identity = InodeIdentity(status)
     durableKey = DurableCommits.Key(status)
   }
 
+  /// Whether something waits for a commit, if only the size hint.
+  public var isDirty: Bool { file.isDirty || isHintBehind.load(ordering: .relaxed) }
+
+  /// What is done about the size hint after a commit.
+  public enum HintUpdate: Sendable {
+    /// It tells of this commit.
+    case always
+    /// It stays as long as it tells the size.
+    case ifWrong
+    /// A wrong one goes; a commit that follows stores the right one.
+    case later
+  }
+
   /// Writes what waits as one atomic change, and the size hint.
   ///
-  /// - Parameter modificationTime: Set on the backing file if something was committed.
+  /// - Parameters:
+  ///   - modificationTime: Set on the backing file if something was committed.
+  ///   - hint: When the hint is written.
   /// - Returns: false if there was nothing to write.
   /// - Throws: `.container`; the commit before still counts and the call may be repeated.
   @discardableResult
-  public func commit(modificationTime: TimeSpec? = nil) throws(VaultError) -> Bool {
+  public func commit(
+    modificationTime: TimeSpec? = nil, hint: HintUpdate = .always
+  ) throws(VaultError) -> Bool {
     let committed = try attempt { () throws(ContainerError) in
       try file.commit(modificationTime: modificationTime)
     }
-    if committed {
-      context.durableCommits.note(durableKey, file.durableCommit)
-      storeHint()
-    }
+    if committed { context.durableCommits.note(durableKey, file.durableCommit) }
+    updateHint(hint)
     return committed
   }
 
   /// Commits and waits until the medium has it.
   ///
-  /// - Parameter modificationTime: Set on the backing file if something was committed.
+  /// - Parameters:
+  ///   - modificationTime: Set on the backing file if something was committed.
+  ///   - hint: When the hint is written.
   /// - Returns: false if there was nothing to commit.
   /// - Throws: `.container`.
   @discardableResult
-  public func sync(modificationTime: TimeSpec? = nil) throws(VaultError) -> Bool {
+  public func sync(
+    modificationTime: TimeSpec? = nil, hint: HintUpdate = .always
+  ) throws(VaultError) -> Bool {
     let committed = try attempt { () throws(ContainerError) in
       try file.sync(modificationTime: modificationTime)
     }
     context.durableCommits.note(durableKey, file.durableCommit)
-    if committed { storeHint() }
+    if committed { updateHint(hint) }
     return committed
   }
 
-  /// Writes the size hint, format §8.7; where there are no attributes the header has to do.
-  private func storeHint() {
-    guard let length = try? Sys.fstatx(descriptor.rawValue, fields: .size).size else { return }
-    let hint = SizeHint(size: file.size, backingLength: length, commit: file.commitNumber)
-    guard let bytes = try? hint.sealed(with: context.keys, inode: identity.inode) else { return }
-    do {
-      try Sys.fsetxattr(descriptor.rawValue, Format.hintAttribute, bytes)
-    } catch {
-      // A hint that can no longer be replaced must not stand for a size that has changed.
-      try? Sys.fremovexattr(descriptor.rawValue, Format.hintAttribute)
+  /// Brings the size hint up to date, format §8.7; where there are no attributes the header has to do.
+  private func updateHint(_ update: HintUpdate) {
+    hint.withLock { stored in
+      guard let last = file.lastCommit else { return }
+      let wanted = SizeHint(
+        size: last.size, backingLength: last.backingLength, commit: last.commit)
+      isHintBehind.store(false, ordering: .relaxed)
+      if case .present(let known) = stored {
+        if known == wanted { return }
+        isHintBehind.store(update == .later, ordering: .relaxed)
+        if update != .always, known.size == wanted.size,
+          update == .later || known.backingLength == wanted.backingLength
+        {
+          return
+        }
+      }
+      if update == .later {
+        isHintBehind.store(true, ordering: .relaxed)
+        if stored == .absent { return }
+        // One that stood for another size would be believed once the length happens to agree.
+        stored = .absent
+        try? Sys.fremovexattr(descriptor.rawValue, Format.hintAttribute)
+        return
+      }
+      stored = .unknown
+      guard let bytes = try? wanted.sealed(with: context.keys, inode: identity.inode) else {
+        return
+      }
+      do {
+        try Sys.fsetxattr(descriptor.rawValue, Format.hintAttribute, bytes)
+        stored = .present(wanted)
+      } catch {
+        // A hint that can no longer be replaced must not stand for a size that has changed.
+        try? Sys.fremovexattr(descriptor.rawValue, Format.hintAttribute)
+      }
     }
   }
 }

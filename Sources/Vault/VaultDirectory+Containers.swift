@@ -48,9 +48,9 @@ extension VaultDirectory {
         "a commit that a crash cut short was passed over",
         metadata: ["directory": "\(id)", "inode": "\(status.inode)"])
     }
-    let container = VaultContainer(file, descriptor, status, context)
+    let hint = isExcused ? .unknown : try checkRollback(entry, file, descriptor)
+    let container = VaultContainer(file, descriptor, status, context, hint: hint)
     try checkBinding(entry, container, isExcused: isExcused)
-    if !isExcused { try checkRollback(entry, container) }
     return container
   }
 
@@ -140,14 +140,20 @@ extension VaultDirectory {
     else { throw .system(.staleNFSFileHandle, "the entry was renamed meanwhile") }
   }
 
+  /// Refuses a container that is older than its hint.
+  ///
+  /// - Returns: The hint, if there is one.
   private func checkRollback(
-    _ entry: VaultEntry, _ container: VaultContainer
-  ) throws(VaultError) {
-    guard
-      let bytes = try? Sys.fgetxattr(container.descriptor.rawValue, Format.hintAttribute),
-      let hint = SizeHint(opening: bytes, with: context.keys, inode: entry.identity.inode),
-      hint.commit > container.file.commitNumber
-    else { return }
+    _ entry: VaultEntry, _ file: ContainerFile, _ descriptor: SharedFD
+  ) throws(VaultError) -> VaultContainer.StoredHint {
+    var bytes = [UInt8](repeating: 0, count: SizeHint.count)
+    let read = try? bytes.withUnsafeMutableBytesTyped { (buffer) throws(Errno) in
+      try Sys.fgetxattr(descriptor.rawValue, Format.hintAttribute, into: buffer)
+    }
+    guard read == SizeHint.count,
+      let hint = SizeHint(opening: bytes, with: context.keys, inode: entry.identity.inode)
+    else { return .unknown }
+    if hint.commit <= file.commitNumber { return .present(hint) }
     logDamage(entry, "the container is older than its size hint")
     throw .damaged("the container was replaced by an older state of itself")
   }

@@ -81,7 +81,8 @@ extension VaultDirectory {
           policy: policy, session: context.session.number, bindings: bindings),
         workspace: context.workspace)
     }
-    return context.containers.insert(VaultContainer(file, descriptor, status, context))
+    return context.containers.insert(
+      VaultContainer(file, descriptor, status, context, hint: .absent, isNew: true))
   }
 
   /// Makes a FIFO, socket or device, or an empty regular file.

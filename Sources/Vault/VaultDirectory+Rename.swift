@@ -25,31 +25,59 @@ extension VaultDirectory {
     }
     try target.validate(newName)
     return try VaultDirectory.changing(self, target) { (from, into) throws(VaultError) in
-      let source = try require(name)
-      let replaced = try target.lookup(newName)
-      if flags.contains(.exchange) {
-        guard let replaced else {
-          throw .system(.noSuchFileOrDirectory, "nothing to exchange with")
-        }
-        try exchange(source, target, replaced, from, into)
-        return (try target.require(newName), try require(name))
-      }
-      if replaced != nil, flags.contains(.noReplace) {
-        throw .system(.fileExists, "the name exists")
-      }
-      if let replaced, replaced.identity == source.identity {
-        // Two names of one inode (or one name): rename(2) does nothing.
-        return (replaced, nil)
-      }
-      try move(source, target, newName, replaced, from, into)
-      return (try target.require(newName), nil)
+      try rename(
+        try require(name), to: target, newName, replacing: try target.lookup(newName), flags,
+        from, into)
     }
+  }
+
+  /// Renames what was looked up a moment ago: as above, but the caller keeps everybody else from
+  /// changing the two names meanwhile, as the kernel does for its own requests.
+  ///
+  /// - Parameters:
+  ///   - source: The entry here.
+  ///   - target: The other directory, perhaps this one.
+  ///   - newName: The plain name there.
+  ///   - replaced: The entry that has that name.
+  ///   - flags: `.noReplace` or `.exchange`.
+  /// - Returns: As above.
+  /// - Throws: As above.
+  @discardableResult
+  public func rename(
+    _ source: VaultEntry, to target: VaultDirectory, _ newName: [UInt8],
+    replacing replaced: VaultEntry?, flags: RenameFlags
+  ) throws(VaultError) -> (moved: VaultEntry, exchanged: VaultEntry?) {
+    try target.validate(newName)
+    return try VaultDirectory.changing(self, target) { (from, into) throws(VaultError) in
+      try rename(source, to: target, newName, replacing: replaced, flags, from, into)
+    }
+  }
+
+  private func rename(
+    _ source: VaultEntry, to target: VaultDirectory, _ newName: [UInt8],
+    replacing replaced: VaultEntry?, _ flags: RenameFlags, _ from: Int32, _ into: Int32
+  ) throws(VaultError) -> (moved: VaultEntry, exchanged: VaultEntry?) {
+    if flags.contains(.exchange) {
+      guard let replaced else {
+        throw .system(.noSuchFileOrDirectory, "nothing to exchange with")
+      }
+      try exchange(source, target, replaced, from, into)
+      return (try target.require(newName), try require(source.name))
+    }
+    if replaced != nil, flags.contains(.noReplace) {
+      throw .system(.fileExists, "the name exists")
+    }
+    if let replaced, replaced.identity == source.identity {
+      // Two names of one inode (or one name): rename(2) does nothing.
+      return (replaced, nil)
+    }
+    return (try move(source, target, newName, replaced, from, into), nil)
   }
 
   private func move(
     _ source: VaultEntry, _ target: VaultDirectory, _ name: [UInt8], _ replaced: VaultEntry?,
     _ from: Int32, _ into: Int32
-  ) throws(VaultError) {
+  ) throws(VaultError) -> VaultEntry {
     if let replaced {
       if source.mode == .directory, replaced.mode != .directory {
         throw .system(.notDirectory, "a directory cannot replace a file")
@@ -61,6 +89,7 @@ extension VaultDirectory {
     switch source.mode {
     case .directory:
       try moveDirectory(source, target, name, replaced, from, into)
+      return try target.require(name)
     case .symbolicLink, .longLink:
       let copy = try copyLink(source, to: target, as: name, from, into)
       try target.install(copy, name, into, replacing: replaced)
@@ -68,6 +97,7 @@ extension VaultDirectory {
         try Sys.unlinkat(from, source.backingName)
       }
       dropSidecar(source.backingName, source.kind, from)
+      return try target.require(name)
     case .plain, .container, .special:
       try prepareMove(source, to: target, as: name, isNewLink: false)
       if replaced != nil { try syncBeforeReplacing(source) }
@@ -80,6 +110,9 @@ extension VaultDirectory {
       if let replaced { try target.removeReplaced(replaced, unless: backing.name, into) }
       dropSidecarUnlessUsed(source, target, backing.name, from)
       dropOldBinding(source)
+      return VaultEntry(
+        name: name, kind: kind, mode: source.mode, backingName: backing.name,
+        status: source.status, origin: EntryOrigin(directory: target.view.record.id, name: name))
     }
   }
 
@@ -126,7 +159,7 @@ extension VaultDirectory {
     let status = try attempt("reading a file's status") { () throws(Errno) in
       try Sys.fstatx(container.descriptor.rawValue, fields: .mtime)
     }
-    try container.commit(modificationTime: status.mtime)
+    try container.commit(modificationTime: status.mtime, hint: .ifWrong)
   }
 
   /// The old name's binding goes with the next commit, whenever that is.

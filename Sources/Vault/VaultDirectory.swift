@@ -31,6 +31,8 @@ public final class VaultDirectory: Sendable {
     var descriptor: SharedFD?
     var wasUsed = true
     var isRemoved = false
+    /// Serial of the record that the medium is known to have.
+    var syncedSerial: UInt64?
   }
 
   init(
@@ -166,12 +168,17 @@ public final class VaultDirectory: Sendable {
   /// - Throws: `.system`.
   public func sync() throws(VaultError) {
     let directory = try reopened()
+    let serial = view.record.serial
+    let isRecordSynced = state.withLock { $0.syncedSerial == serial }
     try attempt("syncing a directory") { () throws(Errno) in
-      if let record = try? Sys.openat(directory.rawValue, Format.recordName, [.noFollow]) {
+      if !isRecordSynced,
+        let record = try? Sys.openat(directory.rawValue, Format.recordName, [.noFollow])
+      {
         try Sys.fsync(record.rawValue)
       }
       try Sys.fsync(directory.rawValue)
     }
+    if !isRecordSynced { state.withLock { $0.syncedSerial = serial } }
   }
 
   /// Runs a call that needs permissions its user may not have given himself: the owner of a
