@@ -61,8 +61,10 @@ let package = Package(
     .testTarget(
       name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport", system],
       swiftSettings: strict),
+    .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
     .testTarget(
-      name: "ContainerTests", dependencies: ["Container", "Primitives", "TestSupport", system],
+      name: "ContainerTests",
+      dependencies: ["Container", "Primitives", "TestSupport", "AllocationCounter", system],
       swiftSettings: strict),
     .testTarget(
       name: "VaultTests",

@@ -27,6 +27,8 @@ struct InitOffer: Sendable {
 /// What this mount asks for beyond what libfuse puts into the INIT reply.
 struct InitWishes: Sendable {
   var passthrough = true
+  /// Kernel gathers writes in its page cache; not together with passthrough.
+  var writeback = false
   /// 1, or 2 for a backing filesystem that is stacked itself (overlayfs).
   var stackDepth: UInt32 = 1
   var overIOURing = false
@@ -86,6 +88,8 @@ enum InitReply {
       wanted |= Bit.passthrough
       // The kernel silently drops passthrough when both are asked for (process_init_reply).
       unwanted |= Bit.writebackCache
+    } else if wishes.writeback {
+      wanted |= Bit.writebackCache
     }
     return (replied | (wanted & offer.flags)) & ~unwanted
   }

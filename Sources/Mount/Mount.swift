@@ -107,7 +107,9 @@ public enum Mount {
 
   /// What the user should know about this mount, and nothing when all is as it should be.
   private static func notes(_ negotiated: Negotiated, _ options: SessionOptions) -> [String] {
-    guard options.passthrough, case .unavailable(let reason) = negotiated.passthrough else {
+    guard options.passthrough, !options.writeback,
+      case .unavailable(let reason) = negotiated.passthrough
+    else {
       return []
     }
     return ["plain files are served in user space, without kernel passthrough: \(reason)"]

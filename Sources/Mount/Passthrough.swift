@@ -151,6 +151,10 @@ struct PassthroughProbe {
   init(_ options: SessionOptions, device: Int32, agreed: Bool, kernelMinor: UInt32) {
     registrar = options.registrar ?? DeviceRegistrar(device: device)
     result = .active
+    guard !options.writeback else {
+      result = .unavailable("the kernel's write-back cache is used instead, by option")
+      return
+    }
     guard options.passthrough else {
       result = .unavailable("switched off by option")
       return

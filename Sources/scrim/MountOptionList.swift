@@ -19,7 +19,7 @@ struct MountOptionList {
     "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "allow_other", "allow_root",
     "nonempty",
     "passthrough=auto", "passthrough=off", "io_uring=auto", "io_uring=off", "threads=", "fsname=",
-    "idle=",
+    "idle=", "writeback",
   ]
 
   /// - Parameter lists: The values of every `-o`: words separated by commas; `\,` is a comma.
@@ -44,6 +44,7 @@ struct MountOptionList {
     case ("allow_other", nil): session.allowOther = true
     case ("allow_root", nil): session.allowRoot = true
     case ("nonempty", nil): session.nonEmpty = true
+    case ("writeback", nil): session.writeback = true
     case ("passthrough", let value?): session.passthrough = try isOn(value, word)
     case ("io_uring", let value?): session.ioUring = try isOn(value, word) ? .auto : .off
     case ("threads", let value?):

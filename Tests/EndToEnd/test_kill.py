@@ -31,6 +31,27 @@ except OSError:
 """
 
 
+def test_closed_files_survive_a_kill_with_the_write_back_cache(vault):
+    mount = vault.mount("writeback")
+    assert mount.status()["passthrough"]["state"] == "userspace"
+    expected = random.Random(1).randbytes(300_000)
+    with open(mount / "file", "wb", buffering=0) as file:
+        for start in range(0, 200_000, 1000):
+            file.write(expected[start : start + 1000])
+    with open(mount / "file", "ab", buffering=0) as file:
+        for start in range(200_000, 300_000, 1000):
+            file.write(expected[start : start + 1000])
+    (mount / "copy").write_bytes(b"old")
+    os.utime(mount / "copy", ns=(10**18, 10**18))
+    times = {name: os.stat(mount / name).st_mtime_ns for name in ("file", "copy")}
+    mount.kill()
+    scrim("umount", mount.point)
+    with vault.mount() as again:
+        assert (again / "file").read_bytes() == expected
+        assert (again / "copy").read_bytes() == b"old"
+        assert {name: os.stat(again / name).st_mtime_ns for name in times} == times
+
+
 @pytest.mark.limit(200 + 60 * ROUNDS)
 def test_closed_files_survive_kills(vault):
     rng = seeded("kill")

@@ -51,6 +51,17 @@ import Testing
     #expect(reply.flags == UInt64(reply.high) << 32 | UInt64(reply.low))
   }
 
+  @Test(arguments: [true, false]) func initReplyAsksForTheWriteBackCacheOrPassthrough(
+    passthrough: Bool
+  ) throws {
+    var wishes = InitWishes()
+    wishes.passthrough = passthrough
+    wishes.writeback = true
+    let reply = Self.reply(try Self.request(minor: 45, flags: (1 << 42) - 1), wishes)
+    #expect(((reply.flags ?? 0) & Wire.Capability.passthrough != 0) == passthrough)
+    #expect(((reply.flags ?? 0) & Wire.Capability.writebackCache == 0) == passthrough)
+  }
+
   @Test func initReplyAsksForNothingAnOldKernelDidNotOffer() throws {
     let offered: UInt64 = 0x1fff_ffff & ~Wire.Capability.killPrivilegesV2
     let reply = Self.reply(try Self.request(minor: 31, flags: offered), InitWishes())

@@ -228,6 +228,33 @@ import Testing
     #expect(isRejected { try vault.root.openContainer(try vault.root.find("f")) })
   }
 
+  @Test func aSyncLeavesNoHintThatTellsAWrongSize() throws {
+    let vault = try TestVault()
+    try vault.root.makeFile("f", [UInt8](repeating: 1, count: 3000))
+    let name = try vault.root.find("f").backingName
+    func hint() -> [UInt8]? {
+      try? Sys.fgetxattr(
+        try Sys.openat(vault.tree, name, .readOnly).rawValue, bytes("user.scrim.hint"))
+    }
+    guard let first = hint() else { return }
+    let container = try vault.root.openContainer(try vault.root.find("f"))
+    func write(_ count: Int, at offset: UInt64) throws {
+      try [UInt8](repeating: 2, count: count).withUnsafeBytes {
+        try container.file.write(at: offset, from: $0)
+      }
+      try container.sync(hint: .later)
+    }
+    try write(100, at: 0)
+    #expect(hint() == first && container.isDirty)
+    try write(100, at: 3000)
+    #expect(hint() == nil && container.isDirty)
+    try write(100, at: 3100)
+    #expect(hint() == nil)
+    try container.commit()
+    #expect(hint() != nil && !container.isDirty)
+    #expect(try vault.root.plainSize(try vault.root.find("f")) == 3200)
+  }
+
   @Test func convertedFilesKeepWhatTheyHad() throws {
     let vault = try TestVault()
     let entry = try vault.root.makeFile("f", bytes("content"))

@@ -16,7 +16,8 @@ extension Session {
   func rewriteInit(_ reply: UnsafeMutableRawBufferPointer) -> UInt64? {
     guard let offer = state.read({ $0.offer }) else { return nil }
     var wishes = InitWishes()
-    wishes.passthrough = options.passthrough
+    wishes.passthrough = options.passthrough && !options.writeback
+    wishes.writeback = options.writeback && !options.readOnly
     wishes.stackDepth = options.stackDepth
     prepareRings(offer)
     wishes.overIOURing = rings != nil

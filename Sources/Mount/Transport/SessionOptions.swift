@@ -37,6 +37,8 @@ public struct SessionOptions: Sendable {
 
   /// Ask for kernel passthrough of plain files.
   public var passthrough = true
+  /// Let the kernel gather writes in its page cache. It then believes no size or time but its own, and refuses passthrough.
+  public var writeback = false
   /// An open regular file of the backing filesystem to try passthrough with; borrowed until INIT is answered.
   public var passthroughProbe: Int32?
   /// 1, or 2 where the backing filesystem is itself stacked (overlayfs), which then cannot be stacked upon.

@@ -1,0 +1,37 @@
+import Primitives
+import Synchronization
+import Testing
+
+@Suite struct WorkCrewTests {
+  private final class Tally: Sendable {
+    let counts: Mutex<[Int]>
+
+    init(_ parts: Int) { counts = Mutex([Int](repeating: 0, count: parts)) }
+
+    func note(_ part: Int) { counts.withLock { $0[part] += 1 } }
+
+    var isComplete: Bool { counts.withLock { $0.allSatisfy { $0 == 1 } } }
+  }
+
+  @Test(arguments: [0, 1, 3]) func everyPartIsDoneOnce(helpers: Int) {
+    let crew = WorkCrew(limit: helpers)
+    for parts in [0, 1, 2, 7, 1000] {
+      let tally = Tally(parts)
+      crew.run(parts: parts) { tally.note($0) }
+      #expect(tally.isComplete)
+    }
+  }
+
+  @Test func severalTasksShareTheHelpers() throws {
+    let crew = WorkCrew(limit: 2)
+    let rounds = 50
+    let tallies = (0..<4).map { _ in (0..<rounds).map { _ in Tally(20) } }
+    let threads = try tallies.map { own in
+      try WorkerThread(name: "tasks") {
+        for tally in own { crew.run(parts: 20) { tally.note($0) } }
+      }
+    }
+    for thread in threads { thread.join() }
+    #expect(tallies.allSatisfy { $0.allSatisfy(\.isComplete) })
+  }
+}
