@@ -3,3 +3,6 @@
 
 // How often the calling thread has asked for memory.
 uint64_t allocation_count(void);
+
+// Whether it is counted in this program.
+int counts_allocations(void);
