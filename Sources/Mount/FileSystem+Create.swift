@@ -86,7 +86,7 @@ extension FileSystem {
   /// CREATE: makes a file, or opens the one that is there already unless O_EXCL says not to.
   func createAndOpen(
     _ nodeid: UInt64, _ name: [UInt8], mode: UInt32, flags: Int32, _ caller: Caller,
-    stripsPrivileges: Bool
+    stripping writer: Writer?
   ) throws -> (entry: Entry, opened: Opened) {
     if name == Self.noName {
       let (entry, file) = try createTemporary(nodeid, mode: mode, caller)
@@ -103,7 +103,7 @@ extension FileSystem {
     let entry = try lookup(nodeid, name)
     guard let inode = entry.inode else { throw MountFailure.stale }
     do {
-      let opened = try open(inode, flags: flags, stripsPrivileges: stripsPrivileges)
+      let opened = try open(inode, flags: flags, stripping: writer)
       var current = entry
       if flags & O_TRUNC != 0 { current.parameters.attr = try attributes(inode).stat }
       return (current, opened)

@@ -16,7 +16,7 @@ extension FileSystem {
   // MARK: OPEN and RELEASE
 
   /// OPEN, with O_TRUNC done before the reply as the kernel expects (ATOMIC_O_TRUNC).
-  func open(_ inode: Inode, flags: Int32, stripsPrivileges: Bool) throws -> Opened {
+  func open(_ inode: Inode, flags: Int32, stripping writer: Writer?) throws -> Opened {
     switch inode.mode {
     case .plain, .container: break
     case .directory: throw MountFailure.isADirectory
@@ -28,7 +28,7 @@ extension FileSystem {
     do {
       if flags & O_TRUNC != 0 {
         try truncate(inode, file, to: 0)
-        if stripsPrivileges { try stripPrivileges(file) }
+        try stripPrivileges(file, of: writer)
       }
     } catch {
       release(inode, file)
@@ -47,7 +47,8 @@ extension FileSystem {
     counters.plain.countOpen()
     let descriptor = file.sharedDescriptor()
     let backingID = descriptor.flatMap {
-      backing?.acquire(inode: inode.nodeid, descriptor: $0.rawValue)
+      backing?.acquire(
+        inode: inode.nodeid, descriptor: hasSetID($0.rawValue) ? nil : $0.rawValue)
     }
     if backingID != nil { counters.passthroughOpens.wrappingAdd(1, ordering: .relaxed) }
     return Opened(file: file, backingID: backingID, flags: [])
@@ -98,7 +99,7 @@ extension FileSystem {
   /// WRITE. An appending write goes to the end of the file, wherever the kernel thought that was.
   func write(
     _ nodeid: UInt64, at offset: UInt64, from buffer: UnsafeRawBufferPointer, appends: Bool,
-    stripsPrivileges: Bool
+    stripping writer: Writer?
   ) throws {
     let (inode, file) = try openFile(nodeid)
     guard offset <= UInt64(Int64.max) - UInt64(buffer.count) else { throw Errno.fileTooLarge }
@@ -107,7 +108,7 @@ extension FileSystem {
     } else {
       try file.lock.withReadLock { try write(inode, file, at: offset, buffer) }
     }
-    if stripsPrivileges { try stripPrivileges(file) }
+    try stripPrivileges(file, of: writer)
   }
 
   /// Writes with the file's lock held; without an offset at the end.

@@ -126,7 +126,10 @@ final class FileSystem: Sendable {
   /// Where an object other than the root is in the vault now, under any of its names.
   func locate(_ inode: Inode) throws -> Location {
     for _ in 0..<Self.attempts {
-      guard let link = inode.link else { throw MountFailure.notFound }
+      guard let link = inode.link else {
+        guard let remains = inode.remains else { throw MountFailure.notFound }
+        return remains
+      }
       let parent = try directory(link.parent)
       if let entry = try parent.lookup(link.name), isSame(entry, inode) {
         return Location(directory: parent, entry: entry)
@@ -168,7 +171,7 @@ final class FileSystem: Sendable {
     if let descriptor = inode.file?.sharedDescriptor() {
       return try withExtendedLifetime(descriptor) { try body($0.rawValue) }
     }
-    if case .directory = inode.mode {
+    if case .directory = inode.mode, inode.remains == nil {
       let directory = try directory(inode)
       let descriptor = try directory.descriptor()
       return try withExtendedLifetime(descriptor) { try body($0.rawValue) }
@@ -203,8 +206,8 @@ final class FileSystem: Sendable {
   }
 }
 
-/// An entry and the directory it is in.
-struct Location {
+/// An entry and the directory it is in, or was.
+struct Location: Sendable {
   let directory: VaultDirectory
   let entry: VaultEntry
 }

@@ -123,12 +123,12 @@ import Vault
     let caller = Caller(uid: 0, gid: 0, umask: 0)
     let name = Array("file".utf8)
     let made = try fileSystem.createAndOpen(
-      1, name, mode: 0o644, flags: 0, caller, stripsPrivileges: false)
+      1, name, mode: 0o644, flags: 0, caller, stripping: nil)
     let inode = try #require(made.entry.inode)
     try Array("content".utf8).withUnsafeBytes { bytes in
       for appends in [false, true] {
         try fileSystem.write(
-          inode.nodeid, at: 0, from: bytes, appends: appends, stripsPrivileges: false)
+          inode.nodeid, at: 0, from: bytes, appends: appends, stripping: nil)
       }
     }
     #expect(try fileSystem.status(inode).size == 14)
@@ -143,7 +143,7 @@ import Vault
     let fileSystem = fixture.fileSystem
     let caller = Caller(uid: 0, gid: 0, umask: 0)
     let made = try fileSystem.createAndOpen(
-      1, Array("file".utf8), mode: 0o644, flags: 0, caller, stripsPrivileges: false)
+      1, Array("file".utf8), mode: 0o644, flags: 0, caller, stripping: nil)
     let inode = try #require(made.entry.inode)
     try fileSystem.close(inode.nodeid)
     #expect(inode.file != nil)
