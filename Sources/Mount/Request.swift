@@ -39,15 +39,13 @@ struct Caller {
 /// Someone who changes a file, and with it perhaps its set-ID bits.
 struct Writer {
   let caller: Caller
-  private let request: fuse_req_t?
+  /// Tells the supplementary groups, until it is answered.
+  private let request: fuse_req_t
 
-  /// `request` tells the supplementary groups; without one there are none.
-  init(_ caller: Caller, _ request: fuse_req_t?) {
-    self.caller = caller
+  init(_ request: fuse_req_t) {
+    caller = Caller(request)
     self.request = request
   }
-
-  init(_ request: fuse_req_t) { self.init(Caller(request), request) }
 
   /// The one behind a request by which the kernel asks (HANDLE_KILLPRIV_V2) to take suid and sgid off after a write
   /// or a truncation; nil where it does not.
@@ -56,10 +54,7 @@ struct Writer {
   }
 
   /// Whether sgid stays on a file of this group that is no program.
-  func isMember(of group: UInt32) -> Bool {
-    guard let request else { return caller.uid == 0 || caller.gid == group }
-    return caller.isMember(of: group, request)
-  }
+  func isMember(of group: UInt32) -> Bool { caller.isMember(of: group, request) }
 }
 
 /// The common frame of every operation: find the file system, do it, answer.
