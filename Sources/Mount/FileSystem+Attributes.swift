@@ -34,7 +34,7 @@ struct InodeAttributes {
 
 extension FileSystem {
   func attributes(_ inode: Inode) throws -> InodeAttributes {
-    InodeAttributes(stat: Self.stat(try status(inode), of: inode), timeout: timeout(inode))
+    InodeAttributes(stat: stat(try status(inode), of: inode), timeout: timeout(inode))
   }
 
   /// The plain attributes of an inode now.
@@ -45,7 +45,7 @@ extension FileSystem {
   private func presentStatus(_ inode: Inode) throws -> FileStatus {
     if let file = inode.file, let status = try liveStatus(file) { return status }
     if case .directory = inode.mode {
-      let open = inode === table.root ? vault.root : directories.find(inode.nodeid)
+      let open = inode === table.root ? root : directories.find(inode.nodeid)
       if let open { return try Sys.fstatx(try open.descriptor().rawValue) }
     }
     let place = try locate(inode)
@@ -97,7 +97,8 @@ extension FileSystem {
     }
   }
 
-  static func stat(_ status: FileStatus, of inode: Inode) -> stat {
+  /// What is shown of an inode.
+  func stat(_ status: FileStatus, of inode: Inode) -> stat {
     var result = Glibc.stat()
     result.st_ino = ino_t(inode.shownNumber ?? status.inode)
     result.st_mode = status.mode
@@ -111,6 +112,7 @@ extension FileSystem {
     result.st_atim = timespec(status.atime)
     result.st_mtim = timespec(status.mtime)
     result.st_ctim = timespec(status.ctime)
+    owners.show(&result)
     return result
   }
 
@@ -119,6 +121,7 @@ extension FileSystem {
   func setAttributes(_ nodeid: UInt64, _ change: AttributeChange) throws -> InodeAttributes {
     try requireWritable()
     let inode = try inode(nodeid)
+    let change = try owners.stored(change)
     if let size = change.size {
       try truncate(inode, to: size, stripsPrivileges: change.stripsPrivileges)
     }

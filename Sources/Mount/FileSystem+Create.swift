@@ -8,9 +8,11 @@ import Vault
 
 extension FileSystem {
   /// Who owns what a caller makes: nobody is asked when this process could not give it away anyway.
-  private func owner(_ caller: Caller) -> Owner? {
+  private func owner(_ caller: Caller, in directory: VaultDirectory) throws -> Owner? {
     guard isRoot else { return nil }
-    return Owner(uid: caller.uid, gid: caller.gid)
+    guard !owners.isEmpty else { return Owner(uid: caller.uid, gid: caller.gid) }
+    let parent = try Sys.fstatx(try directory.descriptor().rawValue)
+    return owners.owner(caller, in: Owner(uid: parent.uid, gid: parent.gid))
   }
 
   /// MKDIR: a directory with its parent's policy.
@@ -21,7 +23,8 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let made = try directory.makeDirectory(
-      name, mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
+      name, mode: try masked(mode & 0o7777, caller, in: parent, directory),
+      owner: try owner(caller, in: directory))
     let entry = try enter(made.entry, name, in: directory, parent)
     if let inode = entry.inode { _ = keep(inode, made.directory) }
     return entry
@@ -41,7 +44,7 @@ extension FileSystem {
     let directory = try directory(parent)
     let entry = try directory.makeNode(
       name, mode: try masked(mode, caller, in: parent, directory), device: device,
-      owner: owner(caller))
+      owner: try owner(caller, in: directory))
     return try enter(entry, name, in: directory, parent)
   }
 
@@ -54,7 +57,8 @@ extension FileSystem {
     guard target.count <= 4095 else { throw MountFailure.nameTooLong }
     let parent = try inode(nodeid)
     let directory = try directory(parent)
-    let entry = try directory.makeSymbolicLink(name, target: target, owner: owner(caller))
+    let entry = try directory.makeSymbolicLink(
+      name, target: target, owner: try owner(caller, in: directory))
     return try enter(entry, name, in: directory, parent)
   }
 
@@ -66,7 +70,8 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let created = try directory.createFile(
-      name, mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
+      name, mode: try masked(mode & 0o7777, caller, in: parent, directory),
+      owner: try owner(caller, in: directory))
     let link = Inode.Link(parent: parent, name: name)
     let inode = table.remember(
       BackingIdentity(created.entry.status), mode: created.entry.mode, link: link)
@@ -124,7 +129,8 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let made = try directory.createTemporary(
-      mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
+      mode: try masked(mode & 0o7777, caller, in: parent, directory),
+      owner: try owner(caller, in: directory))
     let mode: InodeMode = made.container == nil ? .plain : .container
     let inode = table.remember(BackingIdentity(made.status), mode: mode, link: nil)
     let backing = made.container.map { OpenFile.Backing.container($0) }

@@ -22,6 +22,9 @@ struct Timeouts: Sendable {
 /// layers; `ErrnoMap` tells those apart at the very end, so none of them maps errors itself.
 final class FileSystem: Sendable {
   let vault: Vault
+  /// The directory that is mounted: the vault's root, or one below it.
+  let root: VaultDirectory
+  let owners: OwnerMap
   let table: InodeTable
   let directories: DirectoryCache
   let handles = HandleTable()
@@ -39,19 +42,24 @@ final class FileSystem: Sendable {
   /// What the status tells about the mount, known once the kernel answered.
   let facts = Mutex(MountFacts())
 
-  init(vault: Vault, timeouts: Timeouts, isReadOnly: Bool, log: Logger) throws {
+  init(
+    vault: Vault, root: VaultDirectory, owners: OwnerMap, timeouts: Timeouts, isReadOnly: Bool,
+    log: Logger
+  ) throws {
     self.vault = vault
+    self.root = root
+    self.owners = owners
     self.timeouts = timeouts
     self.isReadOnly = isReadOnly
     self.log = log
-    let root = try vault.root.descriptor()
-    let status = try Sys.fstatx(root.rawValue, fields: [.basic, .btime])
+    let descriptor = try root.descriptor()
+    let status = try Sys.fstatx(descriptor.rawValue, fields: [.basic, .btime])
     table = InodeTable(root: BackingIdentity(status))
     // These own no descriptors: the vault keeps a bounded number of theirs open.
     directories = DirectoryCache(capacity: 1024)
     integrity = IntegrityLog(log)
     maintenance = Maintenance()
-    note(visibilityOf: vault.root, table.root)
+    note(visibilityOf: root, table.root)
   }
 
   /// Backing IDs of plain inodes; nil before the session exists.
@@ -75,7 +83,7 @@ final class FileSystem: Sendable {
 
   /// The open directory of an inode: from the cache, or opened from its nearest open ancestor down.
   func directory(_ inode: Inode) throws -> VaultDirectory {
-    if inode === table.root { return vault.root }
+    if inode === table.root { return root }
     if let known = directories.find(inode.nodeid) { return known }
     guard case .directory = inode.mode else { throw MountFailure.notADirectory }
     for _ in 0..<Self.attempts {
@@ -93,7 +101,7 @@ final class FileSystem: Sendable {
       guard let link = current.link else { throw MountFailure.notFound }
       missing.append((current, link))
       current = link.parent
-      base = current === table.root ? vault.root : directories.find(current.nodeid)
+      base = current === table.root ? root : directories.find(current.nodeid)
     }
     for (child, link) in missing.reversed() {
       guard let parent = base else { return nil }

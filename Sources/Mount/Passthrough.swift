@@ -177,7 +177,8 @@ struct PassthroughProbe {
       return
     }
     do throws(BrokerFailure) {
-      registrar = try BrokerRegistrar(device: device, folder: folder)
+      registrar = try BrokerRegistrar(
+        device: device, folder: folder, started: options.broker)
       result = self.refusal(file).map { .unavailable(Self.brokerReason($0)) } ?? .active
     } catch {
       result = .unavailable(error.reason)

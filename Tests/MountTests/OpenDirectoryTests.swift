@@ -21,7 +21,8 @@ import Vault
         at: path, slots: [SlotRequest(secret: .keyFile(secret))], names: names, cost: .low)
       let vault = try Vault.open(at: path, secret: .keyFile(secret), access: .readWrite)
       fileSystem = try FileSystem(
-        vault: vault, timeouts: Timeouts(exclusive: 1, shared: 1, negative: 0), isReadOnly: false,
+        vault: vault, root: vault.root, owners: OwnerMap(),
+        timeouts: Timeouts(exclusive: 1, shared: 1, negative: 0), isReadOnly: false,
         log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
       for index in 0..<entries {
         _ = try vault.root.makeDirectory(Self.name(index), mode: 0o755, owner: nil)
