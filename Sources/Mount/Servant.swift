@@ -12,6 +12,8 @@ public struct Servant: Sendable {
   /// The owner of the vault's folder.
   public let user: UInt32
   private let group: UInt32
+  /// The user's name.
+  public let name: String
 
   /// Who is to serve a vault, or nil where this process should stay who it is.
   ///
@@ -20,16 +22,14 @@ public struct Servant: Sendable {
   ///   - options: How it will be mounted.
   public init?(vault folder: String, options: SessionOptions) {
     guard geteuid() == 0, !options.allowOther, Fusermount.isInstalled,
-      let status = try? Sys.statx(Sys.currentDirectory, Array(folder.utf8)), status.uid != 0
+      let status = try? Sys.statx(Sys.currentDirectory, Array(folder.utf8)), status.uid != 0,
+      // fusermount3 serves nobody without a name, and could not be used to unmount.
+      let entry = getpwuid(status.uid)
     else { return nil }
     user = status.uid
-    // A FUSE mount lets in whose group is that of the mount, too, and processes have their user's.
-    group = getpwuid(user)?.pointee.pw_gid ?? status.gid
-  }
-
-  /// The user's name for people, or the number.
-  public var name: String {
-    getpwuid(user).map { String(cString: $0.pointee.pw_name) } ?? "user \(user)"
+    // Not the folder's: a FUSE mount lets processes in that have its user and its group.
+    group = entry.pointee.pw_gid
+    name = String(cString: entry.pointee.pw_name)
   }
 
   /// Becomes the user, for everything but ``asRoot(_:)``; the whole process.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import shutil
 import socket
 import stat
@@ -85,10 +86,12 @@ def identity(pid):
 
 @pytest.fixture
 def owner():
-    """A user whom no other process is, the broker's nobody in particular."""
+    """A user with a name who is not the broker's nobody."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    return 65432
+    entry = pwd.getpwnam("daemon")
+    assert entry.pw_uid == entry.pw_gid, "the tests take one number for both"
+    return entry.pw_uid
 
 
 @pytest.fixture
