@@ -119,6 +119,8 @@ extension FileSystem {
   func setAttributes(_ nodeid: UInt64, _ change: AttributeChange) throws -> InodeAttributes {
     try requireWritable()
     let inode = try inode(nodeid)
+    try beginChange(inode)
+    defer { endChange(inode) }
     if let size = change.size {
       try truncate(inode, to: size, stripsPrivileges: change.stripsPrivileges)
     }

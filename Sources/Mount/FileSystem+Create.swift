@@ -90,13 +90,11 @@ extension FileSystem {
   ) throws -> (entry: Entry, opened: Opened) {
     if name == Self.noName {
       let (entry, file) = try createTemporary(nodeid, mode: mode, caller)
-      guard let inode = entry.inode else { throw MountFailure.stale }
-      return (entry, opened(inode, file))
+      return (entry, try openedNew(entry, file, flags))
     }
     do {
       let (entry, file) = try create(nodeid, name, mode: mode, caller)
-      guard let inode = entry.inode else { throw MountFailure.stale }
-      return (entry, opened(inode, file))
+      return (entry, try openedNew(entry, file, flags))
     } catch {
       guard ErrnoMap.errno(error) == EEXIST, flags & O_EXCL == 0 else { throw error }
     }
@@ -111,6 +109,13 @@ extension FileSystem {
       table.forget(inode.nodeid, count: 1)
       throw error
     }
+  }
+
+  private func openedNew(_ entry: Entry, _ file: OpenFile, _ flags: Int32) throws -> Opened {
+    guard let inode = entry.inode else { throw MountFailure.stale }
+    // Nobody knows the inode yet, so no conversion can be about to replace it.
+    if flags & O_ACCMODE != O_RDONLY { try beginChange(inode) }
+    return opened(inode, file)
   }
 
   /// How TMPFILE arrives: as a CREATE of a name that cannot be.
@@ -172,6 +177,8 @@ extension FileSystem {
     case .directory: throw Errno.notPermitted
     case .plain, .container, .symbolicLink, .longLink, .special: break
     }
+    try beginChange(inode)
+    defer { endChange(inode) }
     try commitIfOpen(inode)
     if let temporary = inode.file?.temporary, inode.link == nil {
       let entry = try target.linkTemporary(temporary, as: newName)

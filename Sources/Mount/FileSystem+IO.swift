@@ -23,18 +23,30 @@ extension FileSystem {
     case .symbolicLink, .longLink: throw Errno.tooManySymbolicLinkLevels
     case .special: throw Errno.noSuchAddressOrDevice
     }
-    let writable = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
-    let file = try acquire(inode, writable: writable)
+    let truncates = flags & O_TRUNC != 0
+    guard flags & O_ACCMODE != O_RDONLY || truncates else {
+      guard !isReplaced(inode) else { throw MountFailure.stale }
+      return opened(inode, try acquire(inode, writable: false))
+    }
+    try beginChange(inode)
     do {
-      if flags & O_TRUNC != 0 {
-        try truncate(inode, file, to: 0)
-        if stripsPrivileges { try stripPrivileges(file) }
+      let file = try acquire(inode, writable: true)
+      do {
+        if truncates {
+          try truncate(inode, file, to: 0)
+          if stripsPrivileges { try stripPrivileges(file) }
+        }
+      } catch {
+        release(inode, file)
+        throw error
       }
+      // A writer counts until RELEASE.
+      if flags & O_ACCMODE == O_RDONLY { endChange(inode) }
+      return opened(inode, file)
     } catch {
-      release(inode, file)
+      endChange(inode)
       throw error
     }
-    return opened(inode, file)
   }
 
   /// Decides how the kernel is to treat an open: by the inode's mode and nothing else, since an inode
@@ -54,16 +66,20 @@ extension FileSystem {
   }
 
   /// RELEASE, or an OPEN whose opener never heard of it.
-  func close(_ inode: Inode, _ file: OpenFile) {
+  ///
+  /// - Parameter flags: those of the open(2).
+  func close(_ inode: Inode, _ file: OpenFile, flags: Int32) {
     if case .plain = inode.mode { backing?.release(inode: inode.nodeid) }
     release(inode, file)
+    // After the last commit: a conversion then sees all that was written.
+    if flags & O_ACCMODE != O_RDONLY { endChange(inode) }
   }
 
   /// RELEASE of a nodeid; the last one commits and closes.
-  func close(_ nodeid: UInt64) throws {
+  func close(_ nodeid: UInt64, flags: Int32) throws {
     let inode = try inode(nodeid)
     guard let file = inode.file else { throw MountFailure.badHandle }
-    close(inode, file)
+    close(inode, file, flags: flags)
   }
 
   /// The open file behind a request on a handle.

@@ -63,6 +63,8 @@ extension FileSystem {
       source: source, sourceInode: table.find(BackingIdentity(source.status)), old: old,
       target: target, targetInode: target.flatMap { table.find(BackingIdentity($0.status)) },
       new: new, isExchange: flags.contains(.exchange))
+    try moved.sourceInode.map(beginChange)
+    defer { moved.sourceInode.map(endChange) }
     for inode in [moved.sourceInode, moved.targetInode] { try inode.map(commitIfOpen) }
     let victim = moved.isExchange ? nil : keepOpen(moved.targetInode, target)
     defer { if let victim, let inode = moved.targetInode { drop(inode, victim) } }

@@ -24,12 +24,16 @@ extension FileSystem {
   /// SETXATTR.
   func setAttribute(
     _ nodeid: UInt64, _ name: [UInt8], _ value: [UInt8], mode: Sys.AttributeMode,
-    mayKeepGroupBit: (_ group: UInt32) -> Bool
+    _ caller: Caller, mayKeepGroupBit: (_ group: UInt32) -> Bool
   ) throws {
     try requireWritable()
     let inode = try inode(nodeid)
-    if Self.isOwn(name) { return try setOwnAttribute(inode, name, value) }
-    defer { forget(name, of: inode) }
+    if Self.isOwn(name) { return try setOwnAttribute(inode, name, value, caller) }
+    try beginChange(inode)
+    defer {
+      forget(name, of: inode)
+      endChange(inode)
+    }
     try attributes(of: inode).set(name, value, mode: mode)
     if name == Self.accessList { try dropGroupBit(inode, unless: mayKeepGroupBit) }
   }
@@ -59,7 +63,11 @@ extension FileSystem {
     try requireWritable()
     let inode = try inode(nodeid)
     guard !Self.isOwn(name) else { throw Errno.notPermitted }
-    defer { forget(name, of: inode) }
+    try beginChange(inode)
+    defer {
+      forget(name, of: inode)
+      endChange(inode)
+    }
     try attributes(of: inode).remove(name)
   }
 

@@ -31,6 +31,7 @@ final class FileSystem: Sendable {
   let activity = Activity()
   let integrity: IntegrityLog
   let maintenance: Maintenance
+  let conversions = Conversions()
   let timeouts: Timeouts
   let isReadOnly: Bool
   /// Whether this process may give files to others.
@@ -126,7 +127,9 @@ final class FileSystem: Sendable {
   /// Where an object other than the root is in the vault now, under any of its names.
   func locate(_ inode: Inode) throws -> Location {
     for _ in 0..<Self.attempts {
-      guard let link = inode.link else { throw MountFailure.notFound }
+      guard let link = inode.link else {
+        throw isReplaced(inode) ? MountFailure.stale : MountFailure.notFound
+      }
       let parent = try directory(link.parent)
       if let entry = try parent.lookup(link.name), isSame(entry, inode) {
         return Location(directory: parent, entry: entry)
@@ -138,7 +141,7 @@ final class FileSystem: Sendable {
 
   /// Whether an entry found under a name of `inode` is that inode. Renaming a symbolic link makes a new
   /// backing inode under the same nodeid, so of links only the name counts.
-  private func isSame(_ entry: VaultEntry, _ inode: Inode) -> Bool {
+  func isSame(_ entry: VaultEntry, _ inode: Inode) -> Bool {
     if BackingIdentity(entry.status) == inode.identity { return true }
     return switch (entry.mode, inode.mode) {
     case (.symbolicLink, .symbolicLink), (.symbolicLink, .longLink), (.longLink, .symbolicLink),

@@ -34,6 +34,9 @@ final class Inode: Sendable {
     var otherLinks: [Link]?
     /// What is open of it; nil when nothing is.
     var file: OpenFile?
+    /// Opens for writing, and changes that are under way.
+    var changes: Int32 = 0
+    var stage = ConversionStage.none
   }
 
   /// Generation in the upper half, slot + 1 in the lower: never handed out twice.
@@ -72,7 +75,7 @@ final class Inode: Sendable {
     self.identity = identity
     self.mode = mode
     self.shownNumber = shownNumber
-    state = Mutex(State(link: link, otherLinks: nil, file: nil))
+    state = Mutex(State(link: link))
   }
 
   var link: Link? { state.withLock { $0.link } }

@@ -47,6 +47,11 @@ public enum Mount {
     fileSystem.registry.withLock { $0 = session.backing }
     let idle = try startIdleWatch(fileSystem, session, options)
     defer { idle?.end() }
+    let converting = try startConverting(fileSystem, session)
+    defer {
+      fileSystem.conversions.stop()
+      converting.join()
+    }
     let end = try session.run { negotiated in
       fileSystem.facts.withLock { facts in
         facts = MountFacts(mountPoint: session.mountPoint, negotiated: negotiated)
@@ -89,6 +94,16 @@ public enum Mount {
   ) throws(MountError) -> WorkerThread {
     do {
       return try WorkerThread(name: "scrim-sync") { fileSystem.maintain() }
+    } catch {
+      throw .io("starting a thread", error)
+    }
+  }
+
+  private static func startConverting(
+    _ fileSystem: FileSystem, _ session: Session
+  ) throws(MountError) -> WorkerThread {
+    do {
+      return try WorkerThread(name: "scrim-convert") { fileSystem.convert(session) }
     } catch {
       throw .io("starting a thread", error)
     }

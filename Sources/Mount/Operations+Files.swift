@@ -19,14 +19,19 @@ extension Operations {
         }
         let result = Reply.open(
           request, handle: 0, flags: opened.flags, backingID: opened.backingID)
-        if result == -ENOENT { fileSystem.close(inode, opened.file) }
+        if result == -ENOENT {
+          fileSystem.close(inode, opened.file, flags: info.pointee.flags)
+        }
       }
     }
     table.flush = { request, nodeid, _ in
       Dispatch.perform(request, nodeid) { fileSystem, _ in try fileSystem.flush(UInt64(nodeid)) }
     }
-    table.release = { request, nodeid, _ in
-      Dispatch.perform(request, nodeid) { fileSystem, _ in try fileSystem.close(UInt64(nodeid)) }
+    table.release = { request, nodeid, info in
+      Dispatch.perform(request, nodeid) { fileSystem, _ in
+        guard let info else { throw MountFailure.invalid }
+        try fileSystem.close(UInt64(nodeid), flags: info.pointee.flags)
+      }
     }
     table.fsync = { request, nodeid, dataOnly, _ in
       Dispatch.perform(request, nodeid) { fileSystem, _ in
@@ -150,7 +155,7 @@ extension Operations {
         // SAFETY: libfuse lends `size` bytes until the reply.
         let bytes = [UInt8](UnsafeRawBufferPointer(start: value, count: size))
         try fileSystem.setAttribute(
-          UInt64(nodeid), try Dispatch.name(name), bytes, mode: mode,
+          UInt64(nodeid), try Dispatch.name(name), bytes, mode: mode, Caller(request),
           mayKeepGroupBit: { Caller(request).isMember(of: $0, request) })
       }
     }

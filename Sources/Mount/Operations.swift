@@ -141,7 +141,7 @@ enum Operations {
           request, entry: entry.parameters, handle: 0, flags: opened.flags,
           backingID: opened.backingID)
         if result == -ENOENT, let inode = entry.inode {
-          fileSystem.close(inode, opened.file)
+          fileSystem.close(inode, opened.file, flags: info.pointee.flags)
           fileSystem.table.forget(inode.nodeid, count: 1)
         }
       }

@@ -52,6 +52,9 @@ enum MountAttribute {
   static let status = Array("user.scrim.status".utf8)
   static let policy = Array("user.scrim.policy".utf8)
   static let path = Array("user.scrim.path".utf8)
+  static let rules = Array("user.scrim.rules".utf8)
+  static let mode = Array("user.scrim.mode".utf8)
+  static let convert = Array("user.scrim.convert".utf8)
 
   /// The raw JSON of a mount's status.
   static func readStatus(of mountPoint: PathArgument) throws(Failure) -> [UInt8] {

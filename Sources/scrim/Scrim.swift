@@ -13,6 +13,7 @@ struct Scrim: ParsableCommand {
     version: Version.text,
     subcommands: [
       InitCommand.self, MountCommand.self, UmountCommand.self, MarkCommand.self,
+      ConvertCommand.self,
       StatusCommand.self, MountsCommand.self, PathCommand.self, LockCommand.self, LsCommand.self,
       CatCommand.self, InfoCommand.self,
       KeyCommand.self, CheckCommand.self, MigrateCommand.self, ExportCommand.self,
