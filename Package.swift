@@ -46,7 +46,8 @@ let package = Package(
     .target(
       name: "Mount",
       dependencies: [
-        "Migration", "Vault", "Container", "Primitives", "BrokerProtocol", "CFuse", "CLinux", system,
+        "Migration", "Vault", "Container", "Primitives", "BrokerProtocol", "CFuse", "CLinux",
+        system,
         logging,
       ],
       swiftSettings: strict),

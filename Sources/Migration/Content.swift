@@ -165,7 +165,13 @@ final class TransferBuffer {
 
   /// Whether two files have the same bytes; what is a hole in both is not read.
   ///
-  /// - Parameter proceed: Asked from time to time; what it throws ends the comparison.
+  /// - Parameters:
+  ///   - left: Has `size` bytes.
+  ///   - right: Has `size` bytes.
+  ///   - size: In bytes.
+  ///   - proceed: Asked from time to time; what it throws ends the comparison.
+  /// - Returns: Whether all of them agree.
+  /// - Throws: What `proceed` throws, `.outside`, `.vault`.
   func isEqual(
     _ left: Content, _ right: Content, size: UInt64, proceed: () throws(TransferError) -> Void
   ) throws(TransferError) -> Bool {

@@ -260,7 +260,8 @@ public final class Exporter: Sendable {
     }
     let file = try OutgoingFile(folder)
     do throws(TransferError) {
-      try buffer.copy(content, to: .plain(file.descriptor), size: status.size) { (bytes) throws(TransferError) in
+      try buffer.copy(content, to: .plain(file.descriptor), size: status.size) {
+        (bytes) throws(TransferError) in
         try observer.copied(item.path, bytes)
       }
       var losses: [String] = []

@@ -97,7 +97,8 @@ extension Migrator {
     }
     do throws(TransferError) {
       let target = file.container.map { Content.container($0) } ?? .plain(file.descriptor)
-      try buffer.copy(.outside(source), to: target, size: before.size) { (bytes) throws(TransferError) in
+      try buffer.copy(.outside(source), to: target, size: before.size) {
+        (bytes) throws(TransferError) in
         try observer.copied(item.path, bytes)
       }
       var losses: [String] = []

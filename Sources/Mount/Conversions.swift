@@ -75,18 +75,23 @@ final class Conversions: Sendable {
     cancelled.withLock { _ = $0.remove(id) }
   }
 
-  /// Waits for a job; nil when it is time to end.
-  func take() -> Job? {
-    let isEnding = contents.wait { contents -> Bool? in
-      contents.isStopping ? true : contents.waiting.isEmpty ? nil : false
-    }
-    // Only this thread takes jobs away.
-    return isEnding ? nil : contents.update { $0.waiting.removeFirst() }
+  enum Next {
+    case job(Job)
+    /// None has come for a while.
+    case pause
+    case end
   }
 
-  /// Whether the next job is in the same directory.
-  func goesOn(in directory: Inode) -> Bool {
-    contents.read { $0.waiting.first?.directory === directory }
+  /// Waits for a job; with `hasPause` only for a while.
+  func take(hasPause: Bool) -> Next {
+    func look(_ contents: Contents) -> Next? {
+      if contents.isStopping { return .end }
+      return contents.waiting.first.map { .job($0) }
+    }
+    let next = hasPause ? contents.wait(milliseconds: 500, look) ?? .pause : contents.wait(look)
+    // Only this thread takes jobs away.
+    if case .job = next { contents.update { _ = $0.waiting.removeFirst() } }
+    return next
   }
 
   /// Ends the thread soon, in the middle of a file if need be.
@@ -118,14 +123,22 @@ extension FileSystem {
   /// The body of the converting thread.
   func convert(_ session: Session) {
     let converter = FileConverter()
+    // Where the record may allow more than is needed: looked at once all that was asked for is done there.
     var entered: Inode?
-    while let job = conversions.take() {
-      if job.directory !== entered {
-        entered = job.directory
-        try? directory(job.directory).removeLeftovers()
+    while true {
+      switch conversions.take(hasPause: entered != nil) {
+      case .end: return
+      case .pause:
+        entered.map(refresh)
+        entered = nil
+      case .job(let job):
+        if job.directory !== entered {
+          entered.map(refresh)
+          entered = job.directory
+          try? directory(job.directory).removeLeftovers()
+        }
+        conversions.end(job.id, run(job, converter, session))
       }
-      conversions.end(job.id, run(job, converter, session))
-      if !conversions.goesOn(in: job.directory) { refresh(job.directory) }
     }
   }
 
@@ -136,7 +149,8 @@ extension FileSystem {
     }
   }
 
-  private func run(_ job: Conversions.Job, _ converter: FileConverter, _ session: Session) -> String {
+  private func run(_ job: Conversions.Job, _ converter: FileConverter, _ session: Session) -> String
+  {
     do {
       let result = try convert(job, converter)
       if result.outcome == .converted {

@@ -65,9 +65,7 @@ extension FileSystem {
     return Opened(file: file, backingID: backingID, flags: [])
   }
 
-  /// RELEASE, or an OPEN whose opener never heard of it.
-  ///
-  /// - Parameter flags: those of the open(2).
+  /// RELEASE, or an OPEN whose opener never heard of it; `flags` are those of its open(2).
   func close(_ inode: Inode, _ file: OpenFile, flags: Int32) {
     if case .plain = inode.mode { backing?.release(inode: inode.nodeid) }
     release(inode, file)

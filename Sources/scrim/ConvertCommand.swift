@@ -138,6 +138,8 @@ struct ConversionOptions: ParsableArguments {
   var wait = false
 
   @Flag(
-    help: "Overwrite the blocks of former versions and give them back. What a disk keeps of them all the same: docs/threat-model.md.")
+    help:
+      "Overwrite the blocks of former versions and give them back. What a disk keeps of them all the same: docs/threat-model.md."
+  )
   var discard = false
 }

@@ -54,7 +54,7 @@ enum LiveEntry {
 }
 
 enum LiveTree {
-  /// Goes through a directory; links are not followed, and other filesystems not entered.
+  /// Goes through a directory, files first; links are not followed, and other filesystems not entered.
   ///
   /// - Parameters:
   ///   - folder: Where to begin.
@@ -76,26 +76,34 @@ enum LiveTree {
     } catch {
       return try visit(path, .unreadable(error))
     }
+    var folders: [[UInt8]] = []
     for name in names {
       let place = path + [UInt8(ascii: "/")] + name
       let status: FileStatus
-      var inner: SharedFD?
       do throws(Errno) {
         status = try Sys.statx(folder.rawValue, name)
-        if status.kind == .directory {
-          guard recursive, status.device == device else { continue }
-          inner = SharedFD(
-            try Sys.openat(folder.rawValue, name, [.readOnly, .directory, .noFollow]))
-        }
       } catch {
         guard try visit(place, .unreadable(error)) else { return false }
         continue
       }
-      if let inner {
-        guard try walk(inner, place, recursive: true, visit) else { return false }
+      if status.kind == .directory {
+        if recursive, status.device == device { folders.append(name) }
       } else {
         guard try visit(place, .file(folder: folder, name: name, status)) else { return false }
       }
+    }
+    // Last, so that what belongs to one directory is done in one go.
+    for name in folders {
+      let place = path + [UInt8(ascii: "/")] + name
+      let inner: SharedFD
+      do throws(Errno) {
+        inner = SharedFD(
+          try Sys.openat(folder.rawValue, name, [.readOnly, .directory, .noFollow]))
+      } catch {
+        guard try visit(place, .unreadable(error)) else { return false }
+        continue
+      }
+      guard try walk(inner, place, recursive: true, visit) else { return false }
     }
     return true
   }

@@ -17,7 +17,7 @@ struct Scrim: ParsableCommand {
       StatusCommand.self, MountsCommand.self, PathCommand.self, LockCommand.self, LsCommand.self,
       CatCommand.self, InfoCommand.self,
       KeyCommand.self, CheckCommand.self, MigrateCommand.self, ExportCommand.self,
-      DoctorCommand.self, BenchCommand.self,
+      AuditCommand.self, DoctorCommand.self, BenchCommand.self,
     ])
 
   static func main() {

@@ -30,6 +30,13 @@ struct SecretOptions: ParsableArguments {
     help: ArgumentHelp("Open the vault with the recovery key in this file.", valueName: "file"))
   var recoveryKeyFile: PathArgument?
 
+  /// Whether one of the options says where a secret is.
+  var isGiven: Bool {
+    passphraseFile != nil || passphraseCommand != nil || passphraseDescriptor != nil
+      || keyFile != nil
+      || recoveryKeyFile != nil
+  }
+
   func validate() throws {
     let files = [passphraseFile, keyFile, recoveryKeyFile].count { $0 != nil }
     let others = (passphraseCommand == nil ? 0 : 1) + (passphraseDescriptor == nil ? 0 : 1)

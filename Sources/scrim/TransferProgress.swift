@@ -164,7 +164,8 @@ final class TransferProgress: Sendable {
       emit(line)
     } else {
       for problem in problems { try Output.write(problem.text) }
-      let parts = ["copied", "adopted", "linked", "converted", "present"].compactMap { word -> String? in
+      let parts = ["copied", "adopted", "linked", "converted", "present"].compactMap {
+        word -> String? in
         guard let outcome = MigrationEvent.Outcome(rawValue: word), let count = counts[outcome]
         else { return nil }
         return "\(count) \(word)"
