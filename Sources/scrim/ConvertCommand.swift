@@ -95,7 +95,7 @@ struct ConvertCommand: ParsableCommand {
       let (directory, entry) = try find(target, in: vault)
       if entry == nil { try requireRecursive(path) }
       let converter = TreeConverter(goal, observer: progress.observer)
-      end = converter.run(directory, entry, path: target.names.last ?? [UInt8(ascii: "/")])
+      end = converter.run(directory, entry, path: target.names.last ?? [])
     } catch {
       try vault.close()
       throw error
