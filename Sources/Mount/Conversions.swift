@@ -84,7 +84,7 @@ final class Conversions: Sendable {
 
   /// Waits for a job; with `hasPause` only for a while.
   func take(hasPause: Bool) -> Next {
-    func look(_ contents: Contents) -> Next? {
+    func look(_ contents: inout Contents) -> Next? {
       if contents.isStopping { return .end }
       return contents.waiting.first.map { .job($0) }
     }
