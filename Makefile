@@ -55,7 +55,7 @@ crash-test: build ## power cuts and kills at every write, longer than in `make t
 	@Tests/Crash/run
 
 soak: build ## POSIX behaviour in every mode, databases and stressors, for long
-	@.ci/deps.sh
+	@.ci/deps.sh soak
 	@Tests/Soak/run
 
 fuzz: ## the decoders against random bytes

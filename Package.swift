@@ -46,7 +46,9 @@ let package = Package(
     .target(
       name: "Mount",
       dependencies: [
-        "Vault", "Container", "Primitives", "BrokerProtocol", "CFuse", "CLinux", system, logging,
+        "Migration", "Vault", "Container", "Primitives", "BrokerProtocol", "CFuse", "CLinux",
+        system,
+        logging,
       ],
       swiftSettings: strict),
     .executableTarget(

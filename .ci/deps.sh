@@ -4,14 +4,16 @@ set -euo pipefail
 
 build=(libfuse3-dev fuse3 libssl-dev libzstd-dev pkg-config make git ca-certificates
   python3 libcap2-bin)
-tests=(attr acl rsync sqlite3 strace util-linux procps psmisc python3-venv man-db binutils
-  python3-cryptography python3-pytest gcc libc6-dev shellcheck)
+tests=(attr acl rsync sqlite3 strace util-linux procps psmisc pinentry-curses systemd python3-venv man-db binutils
+  python3-cryptography python3-pytest gcc libc6-dev shellcheck fio gocryptfs encfs)
+soak=(stress-ng dbench postgresql)
 
 case ${1:-all} in
   build) wanted=("${build[@]}") ;;
   all) wanted=("${build[@]}" "${tests[@]}") ;;
+  soak) wanted=("${build[@]}" "${tests[@]}" "${soak[@]}") ;;
   *)
-    echo "usage: $0 [build|all]" >&2
+    echo "usage: $0 [build|all|soak]" >&2
     exit 64
     ;;
 esac

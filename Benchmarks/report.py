@@ -6,6 +6,7 @@ import shlex
 import statistics
 from pathlib import Path
 
+import front
 from charts import curve_chart, ratio_chart
 from contenders import PEERS, REPOSITORY, SCRIMS
 from lines import GOALS
@@ -248,3 +249,4 @@ def write(results, arguments):
     (DOCS / "performance.md").write_text(text, encoding="utf-8")
     (DOCS / "performance.json").write_text(json.dumps(results.as_json(), indent=1) + "\n",
                                            encoding="utf-8")
+    front.write(DOCS)

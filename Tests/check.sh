@@ -46,7 +46,7 @@ allowed_imports() {
     Migration) echo 'Vault Container Primitives' ;;
     BrokerProtocol) echo 'CLinux' ;;
     scrim-broker) echo 'BrokerProtocol CLinux' ;;
-    Mount) echo 'Vault Container Primitives BrokerProtocol CFuse CLinux' ;;
+    Mount) echo 'Migration Vault Container Primitives BrokerProtocol CFuse CLinux' ;;
     scrim) echo 'Mount Migration Vault Container Primitives' ;;
   esac
 }

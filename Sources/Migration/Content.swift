@@ -9,6 +9,8 @@ enum Content: Sendable {
   case outside(SharedFD)
   case plain(SharedFD)
   case container(VaultContainer)
+  /// What the medium has of a container.
+  case stored(ContainerFile)
 
   func read(
     at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
@@ -21,6 +23,10 @@ enum Content: Sendable {
     case .container(let container):
       return try Content.attempt { () throws(ContainerError) in
         try container.file.read(at: offset, into: buffer)
+      }
+    case .stored(let file):
+      return try Content.attempt { () throws(ContainerError) in
+        try file.read(at: offset, into: buffer)
       }
     }
   }
@@ -35,6 +41,7 @@ enum Content: Sendable {
       try Content.attempt { () throws(ContainerError) in
         try container.file.write(at: offset, from: bytes)
       }
+    case .stored: preconditionFailure("what the medium has is only read")
     }
   }
 
@@ -46,6 +53,7 @@ enum Content: Sendable {
       }
     case .container(let container):
       try Content.attempt { () throws(ContainerError) in try container.file.truncate(to: size) }
+    case .stored: preconditionFailure("what the medium has is only read")
     }
   }
 
@@ -58,6 +66,10 @@ enum Content: Sendable {
       return try Content.attempt { () throws(ContainerError) in
         try container.file.nextData(from: offset)
       }
+    case .stored(let file):
+      return try Content.attempt { () throws(ContainerError) in
+        try file.nextData(from: offset)
+      }
     }
   }
 
@@ -69,6 +81,10 @@ enum Content: Sendable {
     case .container(let container):
       return try Content.attempt { () throws(ContainerError) in
         try container.file.nextHole(from: offset)
+      }
+    case .stored(let file):
+      return try Content.attempt { () throws(ContainerError) in
+        try file.nextHole(from: offset)
       }
     }
   }
@@ -118,16 +134,17 @@ final class TransferBuffer {
   ///   - source: Has `size` bytes.
   ///   - target: Empty.
   ///   - size: In bytes.
-  ///   - advance: Hears how many bytes were copied.
+  ///   - advance: Hears how many bytes were copied; what it throws ends the copy.
   /// - Throws: `.changed` if the source got shorter, `.outside`, `.vault`.
   func copy(
-    _ source: Content, to target: Content, size: UInt64, advance: (UInt64) -> Void
+    _ source: Content, to target: Content, size: UInt64,
+    advance: (UInt64) throws(TransferError) -> Void
   ) throws(TransferError) {
     try target.truncate(to: size)
     if case .outside(let from) = source, case .plain(let into) = target,
       (try? Sys.ficlone(from: from.rawValue, to: into.rawValue)) != nil
     {
-      return advance(size)
+      return try advance(size)
     }
     var offset: UInt64 = 0
     while offset < size, let data = try source.nextData(from: offset), data < size {
@@ -141,17 +158,26 @@ final class TransferBuffer {
         guard try source.read(at: offset, into: part) == wanted else { throw .changed }
         try target.write(at: offset, from: UnsafeRawBufferPointer(part))
         offset += UInt64(wanted)
-        advance(UInt64(wanted))
+        try advance(UInt64(wanted))
       }
     }
   }
 
   /// Whether two files have the same bytes; what is a hole in both is not read.
+  ///
+  /// - Parameters:
+  ///   - left: Has `size` bytes.
+  ///   - right: Has `size` bytes.
+  ///   - size: In bytes.
+  ///   - proceed: Asked from time to time; what it throws ends the comparison.
+  /// - Returns: Whether all of them agree.
+  /// - Throws: What `proceed` throws, `.outside`, `.vault`.
   func isEqual(
-    _ left: Content, _ right: Content, size: UInt64
+    _ left: Content, _ right: Content, size: UInt64, proceed: () throws(TransferError) -> Void
   ) throws(TransferError) -> Bool {
     var offset: UInt64 = 0
     while offset < size {
+      try proceed()
       let data = min(
         try left.nextData(from: offset) ?? size, try right.nextData(from: offset) ?? size)
       offset = max(offset, data)

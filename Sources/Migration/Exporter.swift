@@ -81,6 +81,7 @@ public final class Exporter: Sendable {
   }
 
   private func report(_ path: [UInt8], _ error: TransferError) {
+    if case .stopped = error { return }
     if error.endsEverything {
       failure.withLock { $0 = $0 ?? error }
     } else {
@@ -260,7 +261,8 @@ public final class Exporter: Sendable {
     let file = try OutgoingFile(folder)
     do throws(TransferError) {
       try buffer.copy(content, to: .plain(file.descriptor), size: status.size) {
-        observer.report(.copying(path: item.path, bytes: $0))
+        (bytes) throws(TransferError) in
+        try observer.copied(item.path, bytes)
       }
       var losses: [String] = []
       let metadata = Metadata(attributes, status, losses: &losses)

@@ -65,6 +65,8 @@ public enum MigrationEvent: Sendable {
     case linked
     /// It was there already.
     case present
+    /// It is stored in another mode now.
+    case converted
   }
 
   /// A file, link or special file is done; `bytes` is its size.
@@ -83,31 +85,43 @@ public enum MigrationProblem: Sendable {
   case notKept(String)
   /// It does not authenticate, so it was left out.
   case damaged(String)
+  /// Somebody writes to it, so it was left as it is.
+  case busy(String)
 
   /// One line about it.
   public var text: String {
     switch self {
-    case .failed(let text), .notKept(let text), .damaged(let text): text
+    case .failed(let text), .notKept(let text), .damaged(let text), .busy(let text): text
     }
   }
 }
 
 /// Who hears of events and says when to stop.
 public struct MigrationObserver: Sendable {
-  let report: @Sendable (MigrationEvent) -> Void
-  let wantsStop: @Sendable () -> Bool
+  /// Takes an event.
+  public let report: @Sendable (MigrationEvent) -> Void
+  /// Whether the user wants an end.
+  public let wantsStop: @Sendable () -> Bool
 
   /// Joins the two.
   ///
   /// - Parameters:
   ///   - report: Hears of everything that happens; called from several threads at once.
-  ///   - wantsStop: Asked before each file.
+  ///   - wantsStop: Asked before each file, and within large ones.
   public init(
     report: @escaping @Sendable (MigrationEvent) -> Void,
     wantsStop: @escaping @Sendable () -> Bool
   ) {
     self.report = report
     self.wantsStop = wantsStop
+  }
+
+  /// Tells of copied bytes.
+  ///
+  /// - Throws: `.stopped` if the user wants an end.
+  func copied(_ path: [UInt8], _ bytes: UInt64) throws(TransferError) {
+    report(.copying(path: path, bytes: bytes))
+    if wantsStop() { throw .stopped }
   }
 }
 

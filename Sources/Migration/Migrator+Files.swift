@@ -98,7 +98,8 @@ extension Migrator {
     do throws(TransferError) {
       let target = file.container.map { Content.container($0) } ?? .plain(file.descriptor)
       try buffer.copy(.outside(source), to: target, size: before.size) {
-        observer.report(.copying(path: item.path, bytes: $0))
+        (bytes) throws(TransferError) in
+        try observer.copied(item.path, bytes)
       }
       var losses: [String] = []
       let metadata = Metadata(outside: source.rawValue, before, losses: &losses)
@@ -166,7 +167,13 @@ extension Migrator {
     let size = try? directory.plainSize(entry)
     if entry.status.mtime == status.mtime, size == nil || size == status.size {
       guard options.verifies || options.moves || size == nil else { return .same }
-      return (try? isStored(item, content, status, buffer)) == true ? .same : .outdated
+      do throws(TransferError) {
+        return try isStored(item, content, status, buffer) ? .same : .outdated
+      } catch .stopped {
+        throw .stopped
+      } catch {
+        return .outdated
+      }
     }
     if entry.status.mtime < status.mtime { return .outdated }
     throw .occupied("the vault has a newer file of this name")
@@ -196,7 +203,9 @@ extension Migrator {
     }
     // POSIX_FADV_DONTNEED; what cannot be dropped is compared all the same.
     try? Sys.fadvise(descriptor.rawValue, offset: 0, length: 0, advice: 4)
-    return try buffer.isEqual(content, stored, size: status.size)
+    return try buffer.isEqual(content, stored, size: status.size) { () throws(TransferError) in
+      if observer.wantsStop() { throw .stopped }
+    }
   }
 
   // MARK: Moving

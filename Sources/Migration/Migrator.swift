@@ -96,6 +96,7 @@ public final class Migrator: Sendable {
   }
 
   func report(_ path: [UInt8], _ error: TransferError) {
+    if case .stopped = error { return }
     if error.endsEverything {
       failure.withLock { $0 = $0 ?? error }
     } else {

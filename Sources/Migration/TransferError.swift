@@ -14,6 +14,10 @@ public enum TransferError: Error, Sendable {
   case occupied(String)
   /// What was written is not what was read back.
   case different
+  /// Somebody writes to the file, or did meanwhile.
+  case busy(String)
+  /// It was asked to stop in the middle of a file.
+  case stopped
 
   /// One line for the user.
   public var text: String {
@@ -28,11 +32,13 @@ public enum TransferError: Error, Sendable {
     case .changed: "it kept changing while it was read"
     case .occupied(let what): what
     case .different: "what was read back is not what was written"
+    case .busy(let what): what
+    case .stopped: "interrupted"
     }
   }
 
   /// Whether stored bytes of the vault do not authenticate.
-  var isDamage: Bool {
+  public var isDamage: Bool {
     switch self {
     case .vault(.damaged), .vault(.refused): true
     case .vault(.container(.io)), .vault(.container(.crypto)): false
@@ -42,7 +48,7 @@ public enum TransferError: Error, Sendable {
   }
 
   /// Whether nothing that follows can succeed either.
-  var endsEverything: Bool {
+  public var endsEverything: Bool {
     let errno =
       switch self {
       case .outside(let errno, _): errno
@@ -53,7 +59,10 @@ public enum TransferError: Error, Sendable {
       || errno == .tooManyOpenFiles
   }
 
-  var problem: MigrationProblem { isDamage ? .damaged(text) : .failed(text) }
+  var problem: MigrationProblem {
+    if case .busy(let text) = self { return .busy(text) }
+    return isDamage ? .damaged(text) : .failed(text)
+  }
 }
 
 /// Runs a call outside the vault and names the attempt.

@@ -27,12 +27,20 @@ final class BrokerRegistrar: BackingRegistrar {
   /// - Parameters:
   ///   - device: the session's descriptor, which must outlive the registrar.
   ///   - folder: what holds `scrim.vault`.
+  ///   - started: one that runs already.
   /// - Throws: `BrokerFailure` where there is none that would do.
-  init(device: Int32, folder: String) throws(BrokerFailure) {
+  init(
+    device: Int32, folder: String, started: StartedBroker? = nil
+  ) throws(BrokerFailure) {
     self.device = device
-    let found = try Self.connect()
+    let found = try Self.take(started)
     try Self.greet(found, folder: folder)
     connection = Mutex(found)
+  }
+
+  private static func take(_ started: StartedBroker?) throws(BrokerFailure) -> BrokerConnection {
+    if let ready = started?.take() { return ready }
+    return try connect()
   }
 
   /// Asks the broker, which checks the descriptor first.
@@ -60,6 +68,22 @@ final class BrokerRegistrar: BackingRegistrar {
   }
 }
 
+/// A broker that was started while this process was root, which has the capability to lend.
+public final class StartedBroker: Sendable {
+  private let connection: Mutex<BrokerConnection?>
+
+  /// Nil where there is none to start; what that means for passthrough is told when it is tried.
+  public init?() {
+    guard let started = try? BrokerRegistrar.connect() else { return nil }
+    connection = Mutex(started)
+  }
+
+  /// The connection, once.
+  fileprivate func take() -> BrokerConnection? {
+    connection.withLock { $0.take() }
+  }
+}
+
 /// A broker and the way to it.
 private struct BrokerConnection: ~Copyable {
   /// Its program, or the socket it was reached through.
@@ -68,9 +92,11 @@ private struct BrokerConnection: ~Copyable {
   /// Zero where systemd started it.
   let process: pid_t
 
-  /// Its channel closed, a broker ends; this makes sure, and leaves no zombie.
+  /// Its channel closed, a broker ends; this makes sure where it may, and leaves no zombie.
   deinit {
     guard process > 0 else { return }
+    // One that root started cannot be killed by whom root has become.
+    shutdown(channel.descriptor, Int32(SHUT_RDWR))
     kill(process, SIGKILL)
     waitpid(process, nil, 0)
   }

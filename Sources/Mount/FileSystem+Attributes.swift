@@ -14,8 +14,6 @@ struct AttributeChange {
   var size: UInt64?
   var access: TimeUpdate = .omit
   var modification: TimeUpdate = .omit
-  /// Truncation by someone who may not keep suid and sgid.
-  var stripsPrivileges = false
 
   /// Whether nothing is set. The kernel sends that where HANDLE_KILLPRIV_V2 leaves it to us to take suid, sgid
   /// and capabilities off: for `chown(path, -1, -1)`, and before fallocate and copy_file_range.
@@ -28,13 +26,24 @@ struct AttributeChange {
 /// Attributes and how long they hold.
 struct InodeAttributes {
   var stat: stat
+  /// When it was made, where the backing filesystem knows.
+  var birth: timespec?
   /// Seconds.
   var timeout: Double
 }
 
+extension StatusFields {
+  /// What callers may ask for.
+  static let told: StatusFields = [.basic, .btime]
+}
+
 extension FileSystem {
   func attributes(_ inode: Inode) throws -> InodeAttributes {
-    InodeAttributes(stat: Self.stat(try status(inode), of: inode), timeout: timeout(inode))
+    let status = try status(inode)
+    return InodeAttributes(
+      stat: stat(status, of: inode),
+      birth: status.fields.contains(.btime) ? timespec(status.btime) : nil,
+      timeout: timeout(inode))
   }
 
   /// The plain attributes of an inode now.
@@ -44,9 +53,9 @@ extension FileSystem {
 
   private func presentStatus(_ inode: Inode) throws -> FileStatus {
     if let file = inode.file, let status = try liveStatus(file) { return status }
-    if case .directory = inode.mode {
-      let open = inode === table.root ? vault.root : directories.find(inode.nodeid)
-      if let open { return try Sys.fstatx(try open.descriptor().rawValue) }
+    if case .directory = inode.mode, inode.remains == nil {
+      let open = inode === table.root ? root : directories.find(inode.nodeid)
+      if let open { return try Sys.fstatx(try open.descriptor().rawValue, fields: .told) }
     }
     let place = try locate(inode)
     return try status(place.entry, in: place.directory)
@@ -63,10 +72,12 @@ extension FileSystem {
   func liveStatus(_ file: OpenFile) throws -> FileStatus? {
     try file.lock.withReadLock { () throws -> FileStatus? in
       guard let descriptor = file.descriptor else { return nil }
-      guard let container = file.container else { return try Sys.fstatx(descriptor.rawValue) }
+      guard let container = file.container else {
+        return try Sys.fstatx(descriptor.rawValue, fields: .told)
+      }
       // The pending times are read first: if a commit ends in between, the backing file has them.
       let times = file.pendingTimes()
-      var status = try Sys.fstatx(descriptor.rawValue)
+      var status = try Sys.fstatx(descriptor.rawValue, fields: .told)
       status.size = container.size
       Self.claimSpace(&status, container.allocatedBytes)
       if let time = times.modification { status.mtime = time }
@@ -97,7 +108,8 @@ extension FileSystem {
     }
   }
 
-  static func stat(_ status: FileStatus, of inode: Inode) -> stat {
+  /// What is shown of an inode.
+  func stat(_ status: FileStatus, of inode: Inode) -> stat {
     var result = Glibc.stat()
     result.st_ino = ino_t(inode.shownNumber ?? status.inode)
     result.st_mode = status.mode
@@ -111,21 +123,31 @@ extension FileSystem {
     result.st_atim = timespec(status.atime)
     result.st_mtim = timespec(status.mtime)
     result.st_ctim = timespec(status.ctime)
+    owners.show(&result)
     return result
   }
 
   // MARK: SETATTR
 
-  func setAttributes(_ nodeid: UInt64, _ change: AttributeChange) throws -> InodeAttributes {
+  /// `writer` is whoever truncates and may not keep suid and sgid, if it is one.
+  func setAttributes(
+    _ nodeid: UInt64, _ change: AttributeChange, by caller: Writer, stripping writer: Writer?
+  ) throws -> InodeAttributes {
     try requireWritable()
     let inode = try inode(nodeid)
-    if let size = change.size {
-      try truncate(inode, to: size, stripsPrivileges: change.stripsPrivileges)
-    }
-    if change.uid != nil || change.gid != nil || change.mode != nil || change.isEmpty {
+    try beginChange(inode)
+    defer { endChange(inode) }
+    let change = try owners.stored(change)
+    if let size = change.size { try truncate(inode, to: size, stripping: writer) }
+    if change.isEmpty {
+      try withNode(inode) { node in
+        try requireRight(inode, node, toStripBy: caller)
+        try stripPrivileges(node, of: caller)
+      }
+    } else if change.uid != nil || change.gid != nil || change.mode != nil {
       try withNode(inode) { node in
         // The owner first: changing it, also to what it was, takes suid and sgid off, which `mode` may put back.
-        if change.uid != nil || change.gid != nil || change.isEmpty {
+        if change.uid != nil || change.gid != nil {
           try Sys.fchownat(node, uid: change.uid, gid: change.gid)
         }
         if let mode = change.mode { try Sys.chmodPath(node, mode: mode & 0o7777) }
@@ -136,7 +158,7 @@ extension FileSystem {
   }
 
   /// Truncates through whatever is open, or opens the file for it.
-  func truncate(_ inode: Inode, to size: UInt64, stripsPrivileges: Bool) throws {
+  func truncate(_ inode: Inode, to size: UInt64, stripping writer: Writer?) throws {
     switch inode.mode {
     case .plain, .container: break
     case .directory: throw MountFailure.isADirectory
@@ -144,7 +166,7 @@ extension FileSystem {
     }
     try withFile(inode, writable: true) { file in
       try truncate(inode, file, to: size)
-      if stripsPrivileges { try stripPrivileges(file) }
+      try stripPrivileges(file, of: writer)
     }
   }
 

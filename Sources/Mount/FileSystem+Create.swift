@@ -8,9 +8,11 @@ import Vault
 
 extension FileSystem {
   /// Who owns what a caller makes: nobody is asked when this process could not give it away anyway.
-  private func owner(_ caller: Caller) -> Owner? {
+  private func owner(_ caller: Caller, in directory: VaultDirectory) throws -> Owner? {
     guard isRoot else { return nil }
-    return Owner(uid: caller.uid, gid: caller.gid)
+    guard !owners.isEmpty else { return Owner(uid: caller.uid, gid: caller.gid) }
+    let parent = try Sys.fstatx(try directory.descriptor().rawValue)
+    return owners.owner(caller, in: Owner(uid: parent.uid, gid: parent.gid))
   }
 
   /// MKDIR: a directory with its parent's policy.
@@ -21,7 +23,8 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let made = try directory.makeDirectory(
-      name, mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
+      name, mode: try masked(mode & 0o7777, caller, in: parent, directory),
+      owner: try owner(caller, in: directory))
     let entry = try enter(made.entry, name, in: directory, parent)
     if let inode = entry.inode { _ = keep(inode, made.directory) }
     return entry
@@ -41,7 +44,7 @@ extension FileSystem {
     let directory = try directory(parent)
     let entry = try directory.makeNode(
       name, mode: try masked(mode, caller, in: parent, directory), device: device,
-      owner: owner(caller))
+      owner: try owner(caller, in: directory))
     return try enter(entry, name, in: directory, parent)
   }
 
@@ -54,7 +57,8 @@ extension FileSystem {
     guard target.count <= 4095 else { throw MountFailure.nameTooLong }
     let parent = try inode(nodeid)
     let directory = try directory(parent)
-    let entry = try directory.makeSymbolicLink(name, target: target, owner: owner(caller))
+    let entry = try directory.makeSymbolicLink(
+      name, target: target, owner: try owner(caller, in: directory))
     return try enter(entry, name, in: directory, parent)
   }
 
@@ -66,7 +70,8 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let created = try directory.createFile(
-      name, mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
+      name, mode: try masked(mode & 0o7777, caller, in: parent, directory),
+      owner: try owner(caller, in: directory))
     let link = Inode.Link(parent: parent, name: name)
     let inode = table.remember(
       BackingIdentity(created.entry.status), mode: created.entry.mode, link: link)
@@ -86,24 +91,22 @@ extension FileSystem {
   /// CREATE: makes a file, or opens the one that is there already unless O_EXCL says not to.
   func createAndOpen(
     _ nodeid: UInt64, _ name: [UInt8], mode: UInt32, flags: Int32, _ caller: Caller,
-    stripsPrivileges: Bool
+    stripping writer: Writer?
   ) throws -> (entry: Entry, opened: Opened) {
     if name == Self.noName {
       let (entry, file) = try createTemporary(nodeid, mode: mode, caller)
-      guard let inode = entry.inode else { throw MountFailure.stale }
-      return (entry, opened(inode, file))
+      return (entry, try openedNew(entry, file, flags))
     }
     do {
       let (entry, file) = try create(nodeid, name, mode: mode, caller)
-      guard let inode = entry.inode else { throw MountFailure.stale }
-      return (entry, opened(inode, file))
+      return (entry, try openedNew(entry, file, flags))
     } catch {
       guard ErrnoMap.errno(error) == EEXIST, flags & O_EXCL == 0 else { throw error }
     }
     let entry = try lookup(nodeid, name)
     guard let inode = entry.inode else { throw MountFailure.stale }
     do {
-      let opened = try open(inode, flags: flags, stripsPrivileges: stripsPrivileges)
+      let opened = try open(inode, flags: flags, stripping: writer)
       var current = entry
       if flags & O_TRUNC != 0 { current.parameters.attr = try attributes(inode).stat }
       return (current, opened)
@@ -111,6 +114,13 @@ extension FileSystem {
       table.forget(inode.nodeid, count: 1)
       throw error
     }
+  }
+
+  private func openedNew(_ entry: Entry, _ file: OpenFile, _ flags: Int32) throws -> Opened {
+    guard let inode = entry.inode else { throw MountFailure.stale }
+    // Nobody knows the inode yet, so no conversion can be about to replace it.
+    if flags & O_ACCMODE != O_RDONLY { try beginChange(inode) }
+    return opened(inode, file)
   }
 
   /// How TMPFILE arrives: as a CREATE of a name that cannot be.
@@ -124,7 +134,8 @@ extension FileSystem {
     let parent = try inode(nodeid)
     let directory = try directory(parent)
     let made = try directory.createTemporary(
-      mode: try masked(mode & 0o7777, caller, in: parent, directory), owner: owner(caller))
+      mode: try masked(mode & 0o7777, caller, in: parent, directory),
+      owner: try owner(caller, in: directory))
     let mode: InodeMode = made.container == nil ? .plain : .container
     let inode = table.remember(BackingIdentity(made.status), mode: mode, link: nil)
     let backing = made.container.map { OpenFile.Backing.container($0) }
@@ -172,6 +183,8 @@ extension FileSystem {
     case .directory: throw Errno.notPermitted
     case .plain, .container, .symbolicLink, .longLink, .special: break
     }
+    try beginChange(inode)
+    defer { endChange(inode) }
     try commitIfOpen(inode)
     if let temporary = inode.file?.temporary, inode.link == nil {
       let entry = try target.linkTemporary(temporary, as: newName)

@@ -255,14 +255,4 @@ extension FileSystem {
     file.noteDirty()
     maintenance.watch(inode, file)
   }
-
-  /// Takes suid and sgid off after a write by someone who may not keep them, as the kernel asks by
-  /// HANDLE_KILLPRIV_V2.
-  func stripPrivileges(_ file: OpenFile) throws {
-    guard let descriptor = file.sharedDescriptor() else { return }
-    let mode = try Sys.fstatx(descriptor.rawValue, fields: [.type, .mode]).mode
-    guard mode & UInt32(S_ISUID | S_ISGID) != 0 else { return }
-    // Setting the owner, even to what it was, takes off exactly what must go.
-    try Sys.fchownat(descriptor.rawValue, uid: nil, gid: nil)
-  }
 }

@@ -16,25 +16,37 @@ extension FileSystem {
   // MARK: OPEN and RELEASE
 
   /// OPEN, with O_TRUNC done before the reply as the kernel expects (ATOMIC_O_TRUNC).
-  func open(_ inode: Inode, flags: Int32, stripsPrivileges: Bool) throws -> Opened {
+  func open(_ inode: Inode, flags: Int32, stripping writer: Writer?) throws -> Opened {
     switch inode.mode {
     case .plain, .container: break
     case .directory: throw MountFailure.isADirectory
     case .symbolicLink, .longLink: throw Errno.tooManySymbolicLinkLevels
     case .special: throw Errno.noSuchAddressOrDevice
     }
-    let writable = flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0
-    let file = try acquire(inode, writable: writable)
+    let truncates = flags & O_TRUNC != 0
+    guard flags & O_ACCMODE != O_RDONLY || truncates else {
+      guard !isReplaced(inode) else { throw MountFailure.stale }
+      return opened(inode, try acquire(inode, writable: false))
+    }
+    try beginChange(inode)
     do {
-      if flags & O_TRUNC != 0 {
-        try truncate(inode, file, to: 0)
-        if stripsPrivileges { try stripPrivileges(file) }
+      let file = try acquire(inode, writable: true)
+      do {
+        if truncates {
+          try truncate(inode, file, to: 0)
+          try stripPrivileges(file, of: writer)
+        }
+      } catch {
+        release(inode, file)
+        throw error
       }
+      // A writer counts until RELEASE.
+      if flags & O_ACCMODE == O_RDONLY { endChange(inode) }
+      return opened(inode, file)
     } catch {
-      release(inode, file)
+      endChange(inode)
       throw error
     }
-    return opened(inode, file)
   }
 
   /// Decides how the kernel is to treat an open: by the inode's mode and nothing else, since an inode
@@ -47,23 +59,26 @@ extension FileSystem {
     counters.plain.countOpen()
     let descriptor = file.sharedDescriptor()
     let backingID = descriptor.flatMap {
-      backing?.acquire(inode: inode.nodeid, descriptor: $0.rawValue)
+      backing?.acquire(
+        inode: inode.nodeid, descriptor: hasSetID($0.rawValue) ? nil : $0.rawValue)
     }
     if backingID != nil { counters.passthroughOpens.wrappingAdd(1, ordering: .relaxed) }
     return Opened(file: file, backingID: backingID, flags: [])
   }
 
-  /// RELEASE, or an OPEN whose opener never heard of it.
-  func close(_ inode: Inode, _ file: OpenFile) {
+  /// RELEASE, or an OPEN whose opener never heard of it; `flags` are those of its open(2).
+  func close(_ inode: Inode, _ file: OpenFile, flags: Int32) {
     if case .plain = inode.mode { backing?.release(inode: inode.nodeid) }
     release(inode, file)
+    // After the last commit: a conversion then sees all that was written.
+    if flags & O_ACCMODE != O_RDONLY { endChange(inode) }
   }
 
   /// RELEASE of a nodeid; the last one commits and closes.
-  func close(_ nodeid: UInt64) throws {
+  func close(_ nodeid: UInt64, flags: Int32) throws {
     let inode = try inode(nodeid)
     guard let file = inode.file else { throw MountFailure.badHandle }
-    close(inode, file)
+    close(inode, file, flags: flags)
   }
 
   /// The open file behind a request on a handle.
@@ -98,7 +113,7 @@ extension FileSystem {
   /// WRITE. An appending write goes to the end of the file, wherever the kernel thought that was.
   func write(
     _ nodeid: UInt64, at offset: UInt64, from buffer: UnsafeRawBufferPointer, appends: Bool,
-    stripsPrivileges: Bool
+    stripping writer: Writer?
   ) throws {
     let (inode, file) = try openFile(nodeid)
     guard offset <= UInt64(Int64.max) - UInt64(buffer.count) else { throw Errno.fileTooLarge }
@@ -107,7 +122,7 @@ extension FileSystem {
     } else {
       try file.lock.withReadLock { try write(inode, file, at: offset, buffer) }
     }
-    if stripsPrivileges { try stripPrivileges(file) }
+    try stripPrivileges(file, of: writer)
   }
 
   /// Writes with the file's lock held; without an offset at the end.

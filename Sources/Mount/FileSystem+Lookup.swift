@@ -72,7 +72,7 @@ extension FileSystem {
     var parameters = fuse_entry_param()
     parameters.ino = fuse_ino_t(inode.nodeid)
     parameters.generation = inode.nodeid >> 32
-    parameters.attr = Self.stat(status, of: inode)
+    parameters.attr = stat(status, of: inode)
     parameters.attr_timeout = namesAreOurs ? timeout(inode) : min(timeout(inode), timeouts.shared)
     parameters.entry_timeout = namesAreOurs ? timeouts.exclusive : timeouts.shared
     return parameters

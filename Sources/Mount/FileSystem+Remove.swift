@@ -13,7 +13,7 @@ extension FileSystem {
     guard let entry = try directory.lookup(name) else { throw MountFailure.notFound }
     guard entry.mode != .directory else { throw MountFailure.isADirectory }
     let inode = table.find(BackingIdentity(entry.status))
-    try directory.removeFile(name)
+    try outliving(inode, entry, in: directory) { try directory.removeFile(name) }
     forget(inode, entry, Inode.Link(parent: parent, name: name))
   }
 
@@ -25,8 +25,34 @@ extension FileSystem {
     guard let entry = try directory.lookup(name) else { throw MountFailure.notFound }
     guard entry.mode == .directory else { throw MountFailure.notADirectory }
     let inode = table.find(BackingIdentity(entry.status))
-    try directory.removeDirectory(name)
+    try outliving(inode, entry, in: directory) { try directory.removeDirectory(name) }
     forget(inode, entry, Inode.Link(parent: parent, name: name))
+  }
+
+  /// Runs what may take the last name from an object, which stays within reach of those who hold it until the
+  /// kernel forgets it.
+  ///
+  /// Not regular files: those that are open are reached through what is open, and the space of the
+  /// others is to be free at once.
+  private func outliving<R>(
+    _ inode: Inode?, _ entry: VaultEntry?, in directory: VaultDirectory, _ remove: () throws -> R
+  ) throws -> R {
+    guard let inode, let entry, entry.mode == .directory || entry.status.links <= 1 else {
+      return try remove()
+    }
+    switch entry.mode {
+    case .plain, .container: return try remove()
+    case .directory, .symbolicLink, .longLink, .special: break
+    }
+    // Where it cannot be kept it is as gone as its name.
+    let kept = try? directory.outliving(entry)
+    inode.keep(kept.map { Location(directory: directory, entry: $0) })
+    do {
+      return try remove()
+    } catch {
+      inode.keep(nil)
+      throw error
+    }
   }
 
   /// Notes that `entry`, as it was before, lost a name.
@@ -63,13 +89,17 @@ extension FileSystem {
       source: source, sourceInode: table.find(BackingIdentity(source.status)), old: old,
       target: target, targetInode: target.flatMap { table.find(BackingIdentity($0.status)) },
       new: new, isExchange: flags.contains(.exchange))
+    try moved.sourceInode.map(beginChange)
+    defer { moved.sourceInode.map(endChange) }
     for inode in [moved.sourceInode, moved.targetInode] { try inode.map(commitIfOpen) }
     let victim = moved.isExchange ? nil : keepOpen(moved.targetInode, target)
     defer { if let victim, let inode = moved.targetInode { drop(inode, victim) } }
     moved.announce()
     do {
-      // The kernel holds both directories: nobody else changes what was just looked up.
-      let result = try from.rename(source, to: to, newName, replacing: target, flags: flags)
+      let result = try outliving(moved.isExchange ? nil : moved.targetInode, target, in: to) {
+        // The kernel holds both directories: nobody else changes what was just looked up.
+        try from.rename(source, to: to, newName, replacing: target, flags: flags)
+      }
       finish(moved, result.moved, result.exchanged)
     } catch {
       moved.withdraw()

@@ -24,22 +24,24 @@ extension FileSystem {
   /// SETXATTR.
   func setAttribute(
     _ nodeid: UInt64, _ name: [UInt8], _ value: [UInt8], mode: Sys.AttributeMode,
-    mayKeepGroupBit: (_ group: UInt32) -> Bool
+    by writer: Writer
   ) throws {
     try requireWritable()
     let inode = try inode(nodeid)
-    if Self.isOwn(name) { return try setOwnAttribute(inode, name, value) }
+    if Self.isOwn(name) { return try setOwnAttribute(inode, name, value, writer.caller) }
+    try beginChange(inode)
+    defer { endChange(inode) }
     defer { forget(name, of: inode) }
     try attributes(of: inode).set(name, value, mode: mode)
-    if name == Self.accessList { try dropGroupBit(inode, unless: mayKeepGroupBit) }
+    if name == Self.accessList { try dropGroupBit(inode, by: writer) }
   }
 
   /// Takes sgid off after an access list was set by an owner who is a stranger to the file's group, as chmod(2)
   /// would. The kernel asks for it only by an extension that libfuse 3.14 does not offer.
-  private func dropGroupBit(_ inode: Inode, unless mayKeep: (_ group: UInt32) -> Bool) throws {
+  private func dropGroupBit(_ inode: Inode, by writer: Writer) throws {
     try withNode(inode) { node in
       let status = try Sys.fstatx(node, fields: .basic)
-      guard status.mode & UInt32(S_ISGID) != 0, !mayKeep(status.gid) else { return }
+      guard status.mode & UInt32(S_ISGID) != 0, !writer.isMember(of: status.gid) else { return }
       try Sys.chmodPath(node, mode: status.mode & 0o7777 & ~UInt32(S_ISGID))
     }
   }
@@ -59,6 +61,8 @@ extension FileSystem {
     try requireWritable()
     let inode = try inode(nodeid)
     guard !Self.isOwn(name) else { throw Errno.notPermitted }
+    try beginChange(inode)
+    defer { endChange(inode) }
     defer { forget(name, of: inode) }
     try attributes(of: inode).remove(name)
   }

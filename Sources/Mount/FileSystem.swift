@@ -22,6 +22,9 @@ struct Timeouts: Sendable {
 /// layers; `ErrnoMap` tells those apart at the very end, so none of them maps errors itself.
 final class FileSystem: Sendable {
   let vault: Vault
+  /// The directory that is mounted: the vault's root, or one below it.
+  let root: VaultDirectory
+  let owners: OwnerMap
   let table: InodeTable
   let directories: DirectoryCache
   let handles = HandleTable()
@@ -31,6 +34,7 @@ final class FileSystem: Sendable {
   let activity = Activity()
   let integrity: IntegrityLog
   let maintenance: Maintenance
+  let conversions = Conversions()
   let timeouts: Timeouts
   let isReadOnly: Bool
   /// Whether this process may give files to others.
@@ -39,19 +43,24 @@ final class FileSystem: Sendable {
   /// What the status tells about the mount, known once the kernel answered.
   let facts = Mutex(MountFacts())
 
-  init(vault: Vault, timeouts: Timeouts, isReadOnly: Bool, log: Logger) throws {
+  init(
+    vault: Vault, root: VaultDirectory, owners: OwnerMap, timeouts: Timeouts, isReadOnly: Bool,
+    log: Logger
+  ) throws {
     self.vault = vault
+    self.root = root
+    self.owners = owners
     self.timeouts = timeouts
     self.isReadOnly = isReadOnly
     self.log = log
-    let root = try vault.root.descriptor()
-    let status = try Sys.fstatx(root.rawValue, fields: [.basic, .btime])
+    let descriptor = try root.descriptor()
+    let status = try Sys.fstatx(descriptor.rawValue, fields: [.basic, .btime])
     table = InodeTable(root: BackingIdentity(status))
     // These own no descriptors: the vault keeps a bounded number of theirs open.
     directories = DirectoryCache(capacity: 1024)
     integrity = IntegrityLog(log)
     maintenance = Maintenance()
-    note(visibilityOf: vault.root, table.root)
+    note(visibilityOf: root, table.root)
   }
 
   /// Backing IDs of plain inodes; nil before the session exists.
@@ -75,7 +84,7 @@ final class FileSystem: Sendable {
 
   /// The open directory of an inode: from the cache, or opened from its nearest open ancestor down.
   func directory(_ inode: Inode) throws -> VaultDirectory {
-    if inode === table.root { return vault.root }
+    if inode === table.root { return root }
     if let known = directories.find(inode.nodeid) { return known }
     guard case .directory = inode.mode else { throw MountFailure.notADirectory }
     for _ in 0..<Self.attempts {
@@ -93,7 +102,7 @@ final class FileSystem: Sendable {
       guard let link = current.link else { throw MountFailure.notFound }
       missing.append((current, link))
       current = link.parent
-      base = current === table.root ? vault.root : directories.find(current.nodeid)
+      base = current === table.root ? root : directories.find(current.nodeid)
     }
     for (child, link) in missing.reversed() {
       guard let parent = base else { return nil }
@@ -126,7 +135,11 @@ final class FileSystem: Sendable {
   /// Where an object other than the root is in the vault now, under any of its names.
   func locate(_ inode: Inode) throws -> Location {
     for _ in 0..<Self.attempts {
-      guard let link = inode.link else { throw MountFailure.notFound }
+      guard let link = inode.link else {
+        if isReplaced(inode) { throw MountFailure.stale }
+        guard let remains = inode.remains else { throw MountFailure.notFound }
+        return remains
+      }
       let parent = try directory(link.parent)
       if let entry = try parent.lookup(link.name), isSame(entry, inode) {
         return Location(directory: parent, entry: entry)
@@ -138,7 +151,7 @@ final class FileSystem: Sendable {
 
   /// Whether an entry found under a name of `inode` is that inode. Renaming a symbolic link makes a new
   /// backing inode under the same nodeid, so of links only the name counts.
-  private func isSame(_ entry: VaultEntry, _ inode: Inode) -> Bool {
+  func isSame(_ entry: VaultEntry, _ inode: Inode) -> Bool {
     if BackingIdentity(entry.status) == inode.identity { return true }
     return switch (entry.mode, inode.mode) {
     case (.symbolicLink, .symbolicLink), (.symbolicLink, .longLink), (.longLink, .symbolicLink),
@@ -168,7 +181,7 @@ final class FileSystem: Sendable {
     if let descriptor = inode.file?.sharedDescriptor() {
       return try withExtendedLifetime(descriptor) { try body($0.rawValue) }
     }
-    if case .directory = inode.mode {
+    if case .directory = inode.mode, inode.remains == nil {
       let directory = try directory(inode)
       let descriptor = try directory.descriptor()
       return try withExtendedLifetime(descriptor) { try body($0.rawValue) }
@@ -203,8 +216,8 @@ final class FileSystem: Sendable {
   }
 }
 
-/// An entry and the directory it is in.
-struct Location {
+/// An entry and the directory it is in, or was.
+struct Location: Sendable {
   let directory: VaultDirectory
   let entry: VaultEntry
 }

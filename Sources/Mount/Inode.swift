@@ -34,6 +34,12 @@ final class Inode: Sendable {
     var otherLinks: [Link]?
     /// What is open of it; nil when nothing is.
     var file: OpenFile?
+    /// What leads to it once the last name went, for those the kernel opens by itself: FIFOs, and with
+    /// O_PATH anything.
+    var remains: Location?
+    /// Opens for writing, and changes that are under way.
+    var changes: Int32 = 0
+    var stage = ConversionStage.none
   }
 
   /// Generation in the upper half, slot + 1 in the lower: never handed out twice.
@@ -72,7 +78,7 @@ final class Inode: Sendable {
     self.identity = identity
     self.mode = mode
     self.shownNumber = shownNumber
-    state = Mutex(State(link: link, otherLinks: nil, file: nil))
+    state = Mutex(State(link: link))
   }
 
   var link: Link? { state.withLock { $0.link } }
@@ -87,6 +93,12 @@ final class Inode: Sendable {
 
   /// What is open of this inode, if anything.
   var file: OpenFile? { state.withLock { $0.file } }
+
+  /// Where it is without a name.
+  var remains: Location? { state.withLock { $0.remains } }
+
+  /// Keeps it within reach when its last name goes, or no longer.
+  func keep(_ remains: Location?) { state.withLock { $0.remains = remains } }
 
   /// Notes that `link` leads here.
   func add(_ link: Link) {

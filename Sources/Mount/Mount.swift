@@ -15,13 +15,15 @@ public enum Mount {
   ///
   /// - Parameters:
   ///   - vault: opened for reading and writing, unless `options` say read-only.
+  ///   - root: what of it to mount; nil is all of it.
   ///   - mountPoint: a directory.
   ///   - options: how to mount.
   ///   - logger: for everything this mount has to say.
   ///   - onReady: called once, when the mount can be used, with what the user should know, a line each.
   /// - Throws: `MountError` with nothing left mounted.
   public static func run(
-    vault: Vault, mountPoint: String, options: SessionOptions, logger: Logger,
+    vault: Vault, root: VaultDirectory? = nil, mountPoint: String, options: SessionOptions,
+    logger: Logger,
     onReady: ([String]) -> Void
   ) throws(MountError) {
     Session.blockTerminationSignals()
@@ -34,7 +36,7 @@ public enum Mount {
     let probe = openProbe(vault, isReadOnly: isReadOnly)
     options.passthroughProbe = options.passthroughProbe ?? probe?.rawValue
     options.vaultFolder = vault.path
-    let fileSystem = try makeFileSystem(vault, isReadOnly: isReadOnly, logger)
+    let fileSystem = try makeFileSystem(vault, root ?? vault.root, options, logger)
     let maintenance = try startMaintenance(fileSystem)
     defer {
       fileSystem.maintenance.stop()
@@ -47,6 +49,11 @@ public enum Mount {
     fileSystem.registry.withLock { $0 = session.backing }
     let idle = try startIdleWatch(fileSystem, session, options)
     defer { idle?.end() }
+    let converting = try startConverting(fileSystem, session)
+    defer {
+      fileSystem.conversions.stop()
+      converting.join()
+    }
     let end = try session.run { negotiated in
       fileSystem.facts.withLock { facts in
         facts = MountFacts(mountPoint: session.mountPoint, negotiated: negotiated)
@@ -70,13 +77,16 @@ public enum Mount {
   }
 
   private static func makeFileSystem(
-    _ vault: Vault, isReadOnly: Bool, _ logger: Logger
+    _ vault: Vault, _ root: VaultDirectory, _ options: SessionOptions, _ logger: Logger
   ) throws(MountError) -> FileSystem {
+    let isReadOnly = options.readOnly
     // A reader is not alone: somebody may write the vault meanwhile.
     let exclusive: Double = isReadOnly ? 1 : 120
     let timeouts = Timeouts(exclusive: exclusive, shared: 1, negative: isReadOnly ? 0 : 5)
     do {
-      return try FileSystem(vault: vault, timeouts: timeouts, isReadOnly: isReadOnly, log: logger)
+      return try FileSystem(
+        vault: vault, root: root, owners: options.owners, timeouts: timeouts,
+        isReadOnly: isReadOnly, log: logger)
     } catch let error as Errno {
       throw .io("reading the vault's root", error)
     } catch {
@@ -89,6 +99,16 @@ public enum Mount {
   ) throws(MountError) -> WorkerThread {
     do {
       return try WorkerThread(name: "scrim-sync") { fileSystem.maintain() }
+    } catch {
+      throw .io("starting a thread", error)
+    }
+  }
+
+  private static func startConverting(
+    _ fileSystem: FileSystem, _ session: Session
+  ) throws(MountError) -> WorkerThread {
+    do {
+      return try WorkerThread(name: "scrim-convert") { fileSystem.convert(session) }
     } catch {
       throw .io("starting a thread", error)
     }
@@ -107,12 +127,20 @@ public enum Mount {
 
   /// What the user should know about this mount, and nothing when all is as it should be.
   private static func notes(_ negotiated: Negotiated, _ options: SessionOptions) -> [String] {
-    guard options.passthrough, !options.writeback,
-      case .unavailable(let reason) = negotiated.passthrough
-    else {
-      return []
+    var notes: [String] = []
+    if let servant = options.servant {
+      let others = options.allowRoot ? "root and nobody else" : "nobody else, root included,"
+      notes.append(
+        "the mount is \(servant.name)'s, as the vault is; \(others) may enter (see 'Started by root' "
+          + "in scrim(1))")
     }
-    return ["plain files are served in user space, without kernel passthrough: \(reason)"]
+    if options.passthrough, !options.writeback,
+      case .unavailable(let reason) = negotiated.passthrough
+    {
+      notes.append(
+        "plain files are served in user space, without kernel passthrough: \(reason)")
+    }
+    return notes
   }
 
   private static func describe(_ end: SessionEnd) -> String {

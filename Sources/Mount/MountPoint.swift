@@ -75,7 +75,7 @@ enum MountPoint {
     if !options.nonEmpty, try holdsEntries(absolute) { throw .notEmpty(absolute) }
     try checkDevice()
     guard geteuid() != 0 else { return absolute }
-    guard hasFusermount() else { throw .noFusermount }
+    guard Fusermount.isInstalled else { throw .noFusermount }
     if options.allowOther || options.allowRoot, !othersMayBeAllowed() { throw .allowOtherForbidden }
     return absolute
   }
@@ -116,12 +116,6 @@ enum MountPoint {
     throw .noFuseDevice
   }
 
-  private static func hasFusermount() -> Bool {
-    let path = getenv("PATH").map { String(cString: $0) } ?? ""
-    let directories = path.split(separator: ":").map(String.init) + ["/usr/bin", "/bin"]
-    return directories.contains { access("\($0)/fusermount3", X_OK) == 0 }
-  }
-
   private static func othersMayBeAllowed() -> Bool {
     guard let text = TextFile.read("/etc/fuse.conf") else { return false }
     return text.split(separator: "\n").contains { line in
@@ -153,17 +147,6 @@ enum TextFile {
   static func line(_ path: String) -> String? {
     guard let text = read(path), let first = text.split(separator: "\n").first else { return nil }
     return String(first.drop { $0 == " " })
-  }
-
-  /// Overwrites a file that exists.
-  static func write(_ text: String, to path: String) throws(Errno) {
-    let file = open(path, O_WRONLY | O_CLOEXEC)
-    guard file >= 0 else { throw Errno(rawValue: errno) }
-    defer { close(file) }
-    let bytes = Array(text.utf8)
-    // SAFETY: the call reads `count` bytes of the array it is lent.
-    let count = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
-    guard count == bytes.count else { throw Errno(rawValue: errno) }
   }
 }
 

@@ -12,21 +12,26 @@ extension Operations {
         guard let info else { throw MountFailure.invalid }
         let inode = try fileSystem.inode(UInt64(nodeid))
         let opened = try fileSystem.open(
-          inode, flags: info.pointee.flags, stripsPrivileges: RequestContext.killsPrivileges)
+          inode, flags: info.pointee.flags, stripping: .withoutPrivileges(request))
         if opened.backingID != nil, info.pointee.flags & O_ACCMODE != O_RDONLY {
           // From now on the kernel has to ask for attributes: see `timeout`. Dropping those it has waits for nothing.
           try? Worker.current?.session.invalidateInode(UInt64(nodeid), offset: -1)
         }
         let result = Reply.open(
           request, handle: 0, flags: opened.flags, backingID: opened.backingID)
-        if result == -ENOENT { fileSystem.close(inode, opened.file) }
+        if result == -ENOENT {
+          fileSystem.close(inode, opened.file, flags: info.pointee.flags)
+        }
       }
     }
     table.flush = { request, nodeid, _ in
       Dispatch.perform(request, nodeid) { fileSystem, _ in try fileSystem.flush(UInt64(nodeid)) }
     }
-    table.release = { request, nodeid, _ in
-      Dispatch.perform(request, nodeid) { fileSystem, _ in try fileSystem.close(UInt64(nodeid)) }
+    table.release = { request, nodeid, info in
+      Dispatch.perform(request, nodeid) { fileSystem, _ in
+        guard let info else { throw MountFailure.invalid }
+        try fileSystem.close(UInt64(nodeid), flags: info.pointee.flags)
+      }
     }
     table.fsync = { request, nodeid, dataOnly, _ in
       Dispatch.perform(request, nodeid) { fileSystem, _ in
@@ -53,7 +58,7 @@ extension Operations {
         try fileSystem.write(
           UInt64(nodeid), at: offset, from: UnsafeRawBufferPointer(start: data, count: size),
           appends: info.pointee.flags & O_APPEND != 0 && info.pointee.writepage == 0,
-          stripsPrivileges: RequestContext.killsPrivileges)
+          stripping: .withoutPrivileges(request))
         fuse_reply_write(request, size)
       }
     }
@@ -151,7 +156,7 @@ extension Operations {
         let bytes = [UInt8](UnsafeRawBufferPointer(start: value, count: size))
         try fileSystem.setAttribute(
           UInt64(nodeid), try Dispatch.name(name), bytes, mode: mode,
-          mayKeepGroupBit: { Caller(request).isMember(of: $0, request) })
+          by: Writer(request))
       }
     }
     table.removexattr = { request, nodeid, name in

@@ -86,15 +86,16 @@ enum Operations {
       Dispatch.serve(request, nodeid) { fileSystem, request in
         let inode = try fileSystem.inode(UInt64(nodeid))
         var attributes = try fileSystem.attributes(inode)
+        RequestContext.birth = attributes.birth
         fuse_reply_attr(request, &attributes.stat, attributes.timeout)
       }
     }
     table.setattr = { request, nodeid, values, bits, _ in
       Dispatch.serve(request, nodeid) { fileSystem, request in
         guard let values else { throw MountFailure.invalid }
-        var change = AttributeChange(values.pointee, bits: bits)
-        change.stripsPrivileges = RequestContext.killsPrivileges
-        var attributes = try fileSystem.setAttributes(UInt64(nodeid), change)
+        var attributes = try fileSystem.setAttributes(
+          UInt64(nodeid), AttributeChange(values.pointee, bits: bits), by: Writer(request),
+          stripping: .withoutPrivileges(request))
         fuse_reply_attr(request, &attributes.stat, attributes.timeout)
       }
     }
@@ -136,12 +137,12 @@ enum Operations {
         guard let info else { throw MountFailure.invalid }
         let (entry, opened) = try fileSystem.createAndOpen(
           UInt64(parent), try Dispatch.name(name), mode: mode, flags: info.pointee.flags,
-          Caller(request), stripsPrivileges: RequestContext.killsPrivileges)
+          Caller(request), stripping: .withoutPrivileges(request))
         let result = Reply.create(
           request, entry: entry.parameters, handle: 0, flags: opened.flags,
           backingID: opened.backingID)
         if result == -ENOENT, let inode = entry.inode {
-          fileSystem.close(inode, opened.file)
+          fileSystem.close(inode, opened.file, flags: info.pointee.flags)
           fileSystem.table.forget(inode.nodeid, count: 1)
         }
       }

@@ -40,6 +40,30 @@ struct PolicyText: Equatable {
   }
 }
 
+/// A directory's rules as text: `PATTERN=POLICY`, a line each.
+struct RulesText {
+  let rules: [ContentRule]
+
+  init(_ rules: [ContentRule]) { self.rules = rules }
+
+  /// Nil for anything that is not such a text. No byte at all is no rule.
+  init?(_ bytes: [UInt8]) {
+    var rules: [ContentRule] = []
+    for line in bytes.split(whereSeparator: { $0 == UInt8(ascii: "\n") || $0 == 0 }) {
+      guard let cut = line.lastIndex(of: UInt8(ascii: "=")),
+        let policy = ContentPolicy(name: String(decoding: line[(cut + 1)...], as: UTF8.self)),
+        let rule = ContentRule(pattern: Array(line[..<cut]), policy: policy)
+      else { return nil }
+      rules.append(rule)
+    }
+    self.rules = rules
+  }
+
+  var bytes: [UInt8] {
+    rules.flatMap { $0.pattern + Array("=\($0.policy.name)\n".utf8) }
+  }
+}
+
 /// Attributes that are not stored but answered: how a mount is asked and told things.
 extension FileSystem {
   func ownAttribute(_ inode: Inode, _ name: [UInt8]) throws -> [UInt8] {
@@ -51,16 +75,29 @@ extension FileSystem {
       let directory = try policyDirectory(inode)
       let policy = PolicyText(content: directory.contentPolicy, names: directory.namePolicy)
       return [UInt8](policy.text.utf8)
+    case "user.scrim.rules":
+      return RulesText(try policyDirectory(inode).record.rules).bytes
     case "user.scrim.names":
       return [UInt8](try policyDirectory(inode).namePolicy.name.utf8)
     case "user.scrim.mode": return [UInt8](try modeName(inode).utf8)
     case "user.scrim.path":
       return try withNode(inode) { Self.backingPathBytes($0) }
-    default: throw MountFailure.noAttribute
+    case let other:
+      guard other.hasPrefix(Self.conversionPrefix),
+        let id = UInt64(other.dropFirst(Self.conversionPrefix.count)),
+        let state = conversions.state(id)
+      else { throw MountFailure.noAttribute }
+      return [UInt8](state.utf8)
     }
   }
 
-  func setOwnAttribute(_ inode: Inode, _ name: [UInt8], _ value: [UInt8]) throws {
+  /// A number after it names a conversion, whose state the value is.
+  private static let conversionPrefix = "user.scrim.convert."
+
+  func setOwnAttribute(
+    _ inode: Inode, _ name: [UInt8], _ value: [UInt8], _ caller: Caller
+  ) throws {
+    guard inode.mode == .directory else { throw MountFailure.notADirectory }
     let policy: PolicyText
     switch String(decoding: name, as: UTF8.self) {
     case "user.scrim.policy":
@@ -71,9 +108,12 @@ extension FileSystem {
         throw MountFailure.invalid
       }
       policy = parsed
+    case "user.scrim.rules":
+      guard let rules = RulesText(value) else { throw MountFailure.invalid }
+      return try directory(inode).setPolicy(rules: rules.rules)
+    case "user.scrim.convert": return try requestConversion(inode, value, caller)
     default: throw Errno.notPermitted
     }
-    guard inode.mode == .directory else { throw MountFailure.notADirectory }
     let directory = try directory(inode)
     try directory.setPolicy(content: policy.content, names: policy.names)
     note(visibilityOf: directory, inode)

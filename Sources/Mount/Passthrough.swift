@@ -90,15 +90,16 @@ public final class BackingRegistry: Sendable {
   /// - Parameters:
   ///   - inode: the inode's key, such as its nodeid; the same for all its opens.
   ///   - descriptor: open for reading and writing on the backing file; used at the first open only. On a mount that
-  ///     anyone but its owner reaches, it must not be read-only: the kernel does not look at the mode.
+  ///     anyone but its owner reaches, it must not be read-only: the kernel does not look at the mode. Nil for a file
+  ///     that is not to be passed through.
   /// - Returns: the ID for the reply, or nil: answer without passthrough.
-  public func acquire(inode: UInt64, descriptor: Int32) -> Int32? {
+  public func acquire(inode: UInt64, descriptor: Int32?) -> Int32? {
     shard(inode).uses.withLock { uses in
       if let use = uses[inode] {
         uses[inode] = Use(id: use.id, opens: use.opens + 1)
         return use.id
       }
-      let id = register(descriptor)
+      let id = descriptor.flatMap(register)
       uses[inode] = Use(id: id, opens: 1)
       return id
     }
@@ -177,7 +178,8 @@ struct PassthroughProbe {
       return
     }
     do throws(BrokerFailure) {
-      registrar = try BrokerRegistrar(device: device, folder: folder)
+      registrar = try BrokerRegistrar(
+        device: device, folder: folder, started: options.broker)
       result = self.refusal(file).map { .unavailable(Self.brokerReason($0)) } ?? .active
     } catch {
       result = .unavailable(error.reason)

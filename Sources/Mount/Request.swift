@@ -36,6 +36,27 @@ struct Caller {
   }
 }
 
+/// Someone who changes a file, and with it perhaps its set-ID bits.
+struct Writer {
+  let caller: Caller
+  /// Tells the supplementary groups, until it is answered.
+  private let request: fuse_req_t
+
+  init(_ request: fuse_req_t) {
+    caller = Caller(request)
+    self.request = request
+  }
+
+  /// The one behind a request by which the kernel asks (HANDLE_KILLPRIV_V2) to take suid and sgid off after a write
+  /// or a truncation; nil where it does not.
+  static func withoutPrivileges(_ request: fuse_req_t) -> Writer? {
+    RequestContext.killsPrivileges ? Writer(request) : nil
+  }
+
+  /// Whether sgid stays on a file of this group that is no program.
+  func isMember(of group: UInt32) -> Bool { caller.isMember(of: group, request) }
+}
+
 /// The common frame of every operation: find the file system, do it, answer.
 ///
 /// Operations return what is to be answered and have dropped all locks by then. Nothing here is

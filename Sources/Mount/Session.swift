@@ -38,6 +38,8 @@ public final class Session: @unchecked Sendable {
   /// The descriptor of /dev/fuse.
   let device: Int32
   let hasReadDirPlus: Bool
+  /// The file that sets the mount's read-ahead, opened while that is allowed.
+  let readAhead: SharedFD?
   let state = Monitor(State())
   let stopping = Atomic<Bool>(false)
   let destroyed = Atomic<Bool>(false)
@@ -59,16 +61,23 @@ public final class Session: @unchecked Sendable {
     userdata: UnsafeMutableRawPointer?, logger: Logger
   ) throws(MountError) {
     let argument = try options.mountArgument()
-    mountPoint = try MountPoint.check(path, options: options)
+    try options.servant?.check(reaches: path)
     self.options = options
     self.logger = logger
     hasReadDirPlus = operations.readdirplus != nil
     LibraryLog.install(logger)
-    session = try Self.create(argument, operations, userdata)
-    guard fuse_session_mount(session, mountPoint) == 0 else {
-      fuse_session_destroy(session)
-      throw .refused(LibraryLog.last ?? "libfuse gave no reason")
+    let mount = { () throws(MountError) -> Mounted in
+      let point = try MountPoint.check(path, options: options)
+      let session = try Self.create(argument, operations, userdata)
+      guard fuse_session_mount(session, point) == 0 else {
+        fuse_session_destroy(session)
+        throw .refused(LibraryLog.last ?? "libfuse gave no reason")
+      }
+      return Mounted(point: point, session: session, readAhead: Self.openReadAhead(point))
     }
+    let mounted =
+      if let servant = options.servant { try servant.asRoot(mount) } else { try mount() }
+    (mountPoint, session, readAhead) = (mounted.point, mounted.session, mounted.readAhead)
     device = fuse_session_fd(session)
     let hooked = Hooks.install(session, device: device)
     guard hooked == 0 else {
@@ -88,6 +97,18 @@ public final class Session: @unchecked Sendable {
 
   /// Unmounts if nothing uses the mount; false where something does, and everything stays as it is.
   func stopIfUnused() -> Bool { Unmount.run(mountPoint, options: options) == nil }
+
+  private struct Mounted {
+    let point: String
+    let session: OpaquePointer
+    let readAhead: SharedFD?
+  }
+
+  private static func openReadAhead(_ point: String) -> SharedFD? {
+    guard let entry = MountTable.entry(at: point) else { return nil }
+    let file = open("/sys/class/bdi/\(entry.device)/read_ahead_kb", O_WRONLY | O_CLOEXEC)
+    return file < 0 ? nil : SharedFD(owning: file)
+  }
 
   private static func create(
     _ argument: String, _ operations: fuse_lowlevel_ops, _ userdata: UnsafeMutableRawPointer?

@@ -41,6 +41,30 @@ extension Sys {
     }
   }
 
+  /// getxattr(2) by a thread of its own that is another user, which only root can.
+  ///
+  /// - Parameters:
+  ///   - path: From the root; links are followed.
+  ///   - attribute: The attribute's full name.
+  ///   - uid: Who asks.
+  ///   - gid: With which group.
+  /// - Returns: At most 64 KiB.
+  /// - Throws: What getxattr(2) gave.
+  public static func getxattr(
+    _ path: [UInt8], _ attribute: [UInt8], asUser uid: UInt32, group gid: UInt32
+  ) throws(Errno) -> [UInt8] {
+    var value = [UInt8](repeating: 0, count: 1 << 16)
+    let size = value.count
+    let count = try withName(path) { path throws(Errno) in
+      try withName(attribute) { attribute throws(Errno) in
+        scrim_getxattr_as(uid, gid, path, attribute, &value, size)
+      }
+    }
+    guard count >= 0 else { throw Errno(rawValue: Int32(-count)) }
+    value.removeLast(value.count - count)
+    return value
+  }
+
   /// fchmod(2).
   public static func fchmod(_ descriptor: Int32, mode: UInt32) throws(Errno) {
     _ = try retry { Glibc.fchmod(descriptor, mode) }

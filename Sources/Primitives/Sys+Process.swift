@@ -133,6 +133,11 @@ extension Sys {
     return UInt64(limit.rlim_cur)
   }
 
+  /// The memory of this machine in bytes, or nothing if it does not tell.
+  public static var physicalMemory: UInt64 {
+    UInt64(max(sysconf(Int32(_SC_PHYS_PAGES)), 0)) * UInt64(max(sysconf(Int32(_SC_PAGESIZE)), 0))
+  }
+
   /// The time of day.
   public static func realtime() -> TimeSpec { clock(CLOCK_REALTIME) }
 

@@ -1,4 +1,4 @@
-import Primitives
+public import Primitives
 
 /// How an entry is stored; part of what authenticates a sealed name (format §6).
 public enum EntryKind: UInt8, Sendable, CaseIterable {
@@ -73,6 +73,8 @@ public struct VaultEntry: Sendable {
   /// The directory ID and the name its stored form is bound to; they differ from the directory's
   /// ID and `name` only for what a synchronising tool renamed or brought along (format §11).
   let origin: EntryOrigin
+  /// The backing inode, open with O_PATH, of an entry that is to outlive its name.
+  public internal(set) var node: SharedFD? = nil
 
   /// The backing inode.
   public var identity: InodeIdentity { InodeIdentity(status) }

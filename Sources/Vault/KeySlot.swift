@@ -13,27 +13,6 @@ public enum SlotKind: UInt8, Sendable, CaseIterable {
   case command = 4
 }
 
-/// How much work one guess of a passphrase costs.
-public enum KeyCost: Sendable {
-  /// About 4 MiB and 10 ms; for tests and small devices.
-  case low
-  /// About 64 MiB and a fifth of a second.
-  case standard
-  /// About 256 MiB and a second.
-  case high
-  /// scrypt with this binary logarithm of N (10 to 24), r = 8, p = 1.
-  case scrypt(logN: UInt8)
-
-  var derivation: SlotDerivation {
-    switch self {
-    case .low: .scrypt(logN: 12, r: 8, p: 1)
-    case .standard: .scrypt(logN: 16, r: 8, p: 1)
-    case .high: .scrypt(logN: 18, r: 8, p: 1)
-    case .scrypt(let logN): .scrypt(logN: UInt32(min(max(logN, 10), 22)), r: 8, p: 1)
-    }
-  }
-}
-
 /// A secret as its owner hands it over.
 public enum VaultSecret: Sendable {
   /// A passphrase, without the newline of a prompt or file.

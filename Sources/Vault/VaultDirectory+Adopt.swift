@@ -54,7 +54,8 @@ extension VaultDirectory {
     }
   }
 
-  private func openIncoming(
+  /// A new backing file without a name; with a temporary one where there are no such files.
+  func openIncoming(
     _ directory: Int32
   ) throws(Errno) -> (descriptor: SharedFD, temporary: [UInt8]?) {
     do throws(Errno) {

@@ -79,10 +79,14 @@ extension VaultDirectory {
   private func openBacking(
     _ entry: VaultEntry, _ flags: OpenFlags
   ) throws(VaultError) -> (descriptor: SharedFD, status: FileStatus) {
-    let handle = try descriptor()
-    defer { withExtendedLifetime(handle) {} }
-    let directory = handle.rawValue
-    let opened = try openPermitted(entry, flags.union(.noFollow), directory)
+    let opened: SharedFD
+    if let node = entry.node {
+      opened = try reopen(node, flags)
+    } else {
+      let handle = try descriptor()
+      defer { withExtendedLifetime(handle) {} }
+      opened = try openPermitted(entry, flags.union(.noFollow), handle.rawValue)
+    }
     let status = try attempt("opening a file") { () throws(Errno) in
       try Sys.fstatx(opened.rawValue, fields: .entry)
     }
@@ -133,6 +137,7 @@ extension VaultDirectory {
 
   /// Tells a name that was renamed since it was looked up from one that never was this inode's.
   func requireStill(_ entry: VaultEntry) throws(VaultError) {
+    if entry.node != nil { return }
     let handle = try descriptor()
     defer { withExtendedLifetime(handle) {} }
     guard let now = try status(handle.rawValue, entry.backingName),
@@ -174,6 +179,11 @@ extension VaultDirectory {
   /// - Throws: As `openContainer` and `readLink`, where size or target must be read.
   public func plainStatus(_ entry: VaultEntry) throws(VaultError) -> FileStatus {
     var status = entry.status
+    if let node = entry.node {
+      status = try attempt("reading a file's status") { () throws(Errno) in
+        try Sys.fstatx(node.rawValue, fields: .entry)
+      }
+    }
     switch entry.mode {
     case .plain, .directory, .special: break
     case .container: status.size = try plainSize(entry)
@@ -208,6 +218,7 @@ extension VaultDirectory {
   }
 
   private func hint(_ entry: VaultEntry) throws(VaultError) -> SizeHint? {
+    if entry.node != nil { return nil }
     let handle = try descriptor()
     defer { withExtendedLifetime(handle) {} }
     let directory = handle.rawValue

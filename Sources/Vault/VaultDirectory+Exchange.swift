@@ -5,8 +5,8 @@ import SystemPackage
 extension VaultDirectory {
   /// Swaps two entries, RENAME_EXCHANGE.
   ///
-  /// Where both are stored under the same kind this is one step. Otherwise (and for symbolic links,
-  /// whose stored targets belong to their names) a crash in between leaves both, one of them
+  /// Where both are stored under the same kind this is one step. Otherwise (and for symbolic links
+  /// whose sealed targets belong to their names) a crash in between leaves both, one of them
   /// perhaps under a temporary name.
   func exchange(
     _ left: VaultEntry, _ target: VaultDirectory, _ right: VaultEntry, _ from: Int32,
@@ -40,7 +40,9 @@ extension VaultDirectory {
     _ entry: VaultEntry, to target: VaultDirectory, as name: [UInt8], _ from: Int32,
     _ into: Int32
   ) throws(VaultError) -> LinkCopy? {
-    guard entry.mode == .symbolicLink || entry.mode == .longLink else { return nil }
+    guard entry.mode == .symbolicLink || entry.mode == .longLink,
+      try !keepsTarget(entry, in: target, from)
+    else { return nil }
     return try copyLink(entry, to: target, as: name, from, into)
   }
 

@@ -135,11 +135,12 @@ extension VaultDirectory {
     case .plain, .container, .directory, .special:
       throw .system(.invalidArgument, "not a symbolic link")
     }
-    let handle = try descriptor()
+    // A descriptor of the link itself takes an empty name.
+    let handle = if let node = entry.node { node } else { try descriptor() }
     defer { withExtendedLifetime(handle) {} }
-    let directory = handle.rawValue
+    let name = entry.node == nil ? entry.backingName : []
     let stored = try attempt("reading a symbolic link") { () throws(Errno) in
-      try Sys.readlinkat(directory, entry.backingName)
+      try Sys.readlinkat(handle.rawValue, name)
     }
     guard stored.starts(with: Format.sealedTargetPrefix) else {
       guard view.record.allowed.contains(.plainTargets) else {
@@ -163,6 +164,19 @@ extension VaultDirectory {
       return target
     }
     return nil
+  }
+
+  /// Whether a symbolic link may have another name as it is: its target is not sealed, and would not be there.
+  func keepsTarget(
+    _ entry: VaultEntry, in target: VaultDirectory, _ directory: Int32
+  ) throws(VaultError) -> Bool {
+    guard entry.mode == .symbolicLink, view.record.content == .plain,
+      target.view.record.content == .plain
+    else { return false }
+    let stored = try attempt("reading a symbolic link") { () throws(Errno) in
+      try Sys.readlinkat(directory, entry.backingName)
+    }
+    return !stored.starts(with: Format.sealedTargetPrefix)
   }
 
   /// Reads a target while this directory is being changed.
@@ -191,7 +205,7 @@ extension VaultDirectory {
 
   // MARK: Hard links
 
-  /// Gives a file another name. A symbolic link is copied: its stored target belongs to its name.
+  /// Gives a file another name. A symbolic link with a sealed target is copied: that belongs to its name.
   ///
   /// - Parameters:
   ///   - entry: What `lookup` found in this directory.
@@ -208,6 +222,7 @@ extension VaultDirectory {
       if try target.lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       switch entry.mode {
       case .symbolicLink, .longLink:
+        if try keepsTarget(entry, in: target, from) { fallthrough }
         let copy = try copyLink(entry, to: target, as: name, from, into)
         try target.install(copy, name, into, replacing: nil)
       case .plain, .special, .container:

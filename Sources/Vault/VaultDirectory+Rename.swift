@@ -91,6 +91,7 @@ extension VaultDirectory {
       try moveDirectory(source, target, name, replaced, from, into)
       return try target.require(name)
     case .symbolicLink, .longLink:
+      if try keepsTarget(source, in: target, from) { fallthrough }
       let copy = try copyLink(source, to: target, as: name, from, into)
       try target.install(copy, name, into, replacing: replaced)
       try attempt("removing the old link") { () throws(Errno) in

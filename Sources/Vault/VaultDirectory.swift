@@ -134,6 +134,8 @@ public final class VaultDirectory: Sendable {
         state.wasUsed = false
         return (false, nil)
       }
+      // No name leads to it any more.
+      if state.isRemoved { return (true, nil) }
       defer { state.descriptor = nil }
       return (true, state.descriptor)
     }

@@ -31,7 +31,7 @@ struct CheckCommand: ParsableCommand {
   @OptionGroup var secrets: SecretOptions
 
   func run() throws {
-    _ = try Vault.inspect(at: vault.text)
+    _ = try vault.inspectVault()
     let secret = try secrets.secret(for: vault)
     let options = CheckOptions(
       isDeep: deep, repairs: repair, lostAndFound: "lost+found-\(CheckOutput.timestamp())")

@@ -1,4 +1,5 @@
 import Glibc
+import Primitives
 import Vault
 
 /// Starts the daemon of a mount and waits until it answers.
@@ -17,7 +18,9 @@ enum DaemonProcess {
     let process = try spawn(channelEnd: ends[1])
     close(ends[1])
     channel.send(.secret(secret))
-    try wait(for: process, on: channel)
+    try Patience.during("opening the vault") { () throws(Failure) in
+      try wait(for: process, on: channel)
+    }
   }
 
   private static func wait(for process: pid_t, on channel: DaemonChannel) throws(Failure) {
@@ -77,6 +80,8 @@ enum DaemonProcess {
   /// Cuts what ties the started process to its starter but the channel: session and descriptors.
   static func detach() {
     setsid()
+    // Started through /proc/self/exe, it would go by the name of "exe".
+    try? Sys.setThreadName(Array("scrim".utf8))
     umask(0)
     // posix_spawn hands on everything that was not marked close-on-exec: another program's
     // pipes, which would stay open as long as the mount.

@@ -27,9 +27,9 @@ extension Failure {
     }
   }
 
-  private init(_ error: VaultError) {
+  init(_ error: VaultError) {
     switch error {
-    case .wrongSecret: self.init(.wrongSecret, "the passphrase does not open this vault")
+    case .wrongSecret: self.init(.wrongSecret, "the passphrase or key does not open this vault")
     case .notAVault(let reason): self.init(.notAVault, "not a vault: \(reason)")
     case .locked(let holder):
       self.init(.locked, "the vault is open for writing by \(holder); --read-only works beside it")

@@ -16,7 +16,7 @@ struct InfoCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    let facts = VaultFacts(try Vault.inspect(at: vault.text))
+    let facts = VaultFacts(try vault.inspectVault())
     if json { return try Output.json(facts) }
     try Output.line("vault ID   \(facts.vaultID)")
     try Output.line("format     \(facts.formatVersion)")

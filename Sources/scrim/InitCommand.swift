@@ -15,18 +15,17 @@ struct InitCommand: ParsableCommand {
   @Argument(help: "The folder to make.")
   var vault: PathArgument
 
-  @Option(
-    help: ArgumentHelp(
-      "Read the passphrase from this file, without a newline at its end; '-' is standard input.",
-      valueName: "file"))
-  var passphraseFile: PathArgument?
+  @OptionGroup var passphrase: PassphraseOptions
+
+  @Option(help: "A note for the passphrase's slot, of at most 64 bytes.")
+  var label: String?
 
   @Option(
     help: ArgumentHelp("Write the recovery key here instead of printing it.", valueName: "file"))
   var recoveryFile: PathArgument?
 
-  @Option(help: "What each guess of the passphrase costs in memory and time.")
-  var kdfCost = KeyCostName.default
+  @Option(help: .keyCost)
+  var kdfCost = KeyCostArgument.standard
 
   @Option(help: "How content is stored: sealed, sealed-compressed or compressed.")
   var content = ContentPolicy.sealed
@@ -35,6 +34,9 @@ struct InitCommand: ParsableCommand {
   var names = NamePolicy.sealed
 
   func validate() throws {
+    guard (label ?? "").utf8.count <= 64 else {
+      throw ValidationError("a label has at most 64 bytes")
+    }
     guard content != .plain else {
       throw ValidationError(
         "a vault whose root is plain would be a folder with extra steps; mark directories plain later"
@@ -46,18 +48,21 @@ struct InitCommand: ParsableCommand {
     let folder = OwnedFolder(vault)
     try folder.check()
     let secret =
-      try passphraseFile.map(SecretFile.passphrase)
-      ?? Terminal.askTwice("New passphrase for \(vault.text): ")
+      try passphrase.secret() ?? .passphrase(try passphrase.prompt.askNew(vault))
+    let cost = try kdfCost.cost()
     let recovery = RecoveryKey.random()
     // The key is safe before the vault exists: the other way round a full disk could lose it.
     let file = try recoveryFile.map { path throws(Failure) in try RecoveryFile(path, recovery) }
     do {
-      try Vault.create(
-        at: vault.text,
-        slots: [
-          SlotRequest(secret: .passphrase(secret)), SlotRequest(secret: .recovery(recovery)),
-        ],
-        content: content, names: names, cost: kdfCost.cost)
+      try Patience.during("making the vault") {
+        try Vault.create(
+          at: vault.text,
+          slots: [
+            SlotRequest(secret: secret, label: label ?? ""),
+            SlotRequest(secret: .recovery(recovery)),
+          ],
+          content: content, names: names, cost: cost)
+      }
     } catch {
       file?.remove()
       throw error
@@ -65,26 +70,14 @@ struct InitCommand: ParsableCommand {
     try report(recovery)
   }
 
-  private func report(_ recovery: RecoveryKey) throws(Failure) {
+  private func report(_ recovery: RecoveryKey) throws {
     try Output.line("made the vault \(vault.text)")
+    try kdfCost.tell(try vault.inspectVault().slots[0])
     if let recoveryFile {
       try Output.line("its recovery key is in \(recoveryFile.text); keep it apart from the vault")
     } else {
       try Output.line("its recovery key, shown only now (print it, keep it apart from the vault):")
       try Output.line("  \(recovery.text)")
-    }
-  }
-}
-
-/// The three words of `--kdf-cost`.
-enum KeyCostName: String, ExpressibleByArgument, CaseIterable {
-  case low, `default`, high
-
-  var cost: KeyCost {
-    switch self {
-    case .low: .low
-    case .default: .standard
-    case .high: .high
     }
   }
 }

@@ -27,7 +27,7 @@ struct KeyListCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    let slots = try Vault.inspect(at: vault.text).slots.map(SlotFacts.init)
+    let slots = try vault.inspectVault().slots.map(SlotFacts.init)
     if json { return try Output.json(slots) }
     for (index, slot) in slots.enumerated() { try Output.line("\(index)  \(slot.text)") }
   }
@@ -45,18 +45,9 @@ struct KeyAddCommand: ParsableCommand {
   @OptionGroup(title: "The new key") var new: NewKeyOptions
 
   func run() throws {
-    let present = try secrets.secret(for: vault)
-    let (secret, discard) = try new.secret(for: vault)
-    do {
-      let slot = try Vault.addSlot(
-        at: vault.text, unlockedBy: present,
-        SlotRequest(secret: secret, label: new.label ?? ""), cost: new.kdfCost.cost)
-      try Output.line("added slot \(slot)")
-    } catch {
-      discard()
-      throw error
+    try KeyEdit(vault, secrets, new).run("added") { present, request, cost in
+      try Vault.addSlot(at: vault.text, unlockedBy: present, request, cost: cost)
     }
-    try new.show(secret)
   }
 }
 
@@ -72,13 +63,40 @@ struct KeyChangeCommand: ParsableCommand {
   @OptionGroup(title: "The new key") var new: NewKeyOptions
 
   func run() throws {
+    try KeyEdit(vault, secrets, new).run("changed") { present, request, cost in
+      try Vault.replaceSlot(at: vault.text, openedBy: present, with: request, cost: cost)
+    }
+  }
+}
+
+/// What `add` and `change` have in common.
+private struct KeyEdit {
+  private let vault: PathArgument
+  private let secrets: SecretOptions
+  private let new: NewKeyOptions
+
+  init(_ vault: PathArgument, _ secrets: SecretOptions, _ new: NewKeyOptions) {
+    self.vault = vault
+    self.secrets = secrets
+    self.new = new
+  }
+
+  /// Takes both secrets, has the header changed, and tells; the new key is undone where that fails.
+  func run(
+    _ done: String, _ change: (VaultSecret, SlotRequest, KeyCost) throws -> Int
+  ) throws {
+    let header = try vault.inspectVault()
     let present = try secrets.secret(for: vault)
-    let (secret, discard) = try new.secret(for: vault)
+    // A wrong key is told before a new one is thought of.
+    _ = try Patience.during("opening the vault") { try header.unlock(present) }
+    let (secret, discard) = try new.secret(for: vault, asking: secrets.passphrase.prompt)
     do {
-      let slot = try Vault.replaceSlot(
-        at: vault.text, openedBy: present,
-        with: SlotRequest(secret: secret, label: new.label ?? ""), cost: new.kdfCost.cost)
-      try Output.line("changed slot \(slot)")
+      let cost = try new.passphrase.cost(of: secret)
+      let slot = try Patience.during("wrapping the vault's key") {
+        try change(present, new.passphrase.request(secret), cost)
+      }
+      try Output.line("\(done) slot \(slot)")
+      try new.passphrase.kdfCost.tell(try vault.inspectVault().slots[slot])
     } catch {
       discard()
       throw error
@@ -100,8 +118,15 @@ struct KeyRemoveCommand: ParsableCommand {
   @OptionGroup(title: "What opens the vault") var secrets: SecretOptions
 
   func run() throws {
-    try Vault.removeSlot(
-      at: vault.text, unlockedBy: try secrets.secret(for: vault), index: slot)
+    let slots = try vault.inspectVault().slots
+    guard slots.indices.contains(slot) else {
+      throw Failure(
+        .system, "there is no slot \(slot); 'scrim key list \(vault.text)' shows which there are")
+    }
+    let secret = try secrets.secret(for: vault)
+    try Patience.during("opening the vault") {
+      try Vault.removeSlot(at: vault.text, unlockedBy: secret, index: slot)
+    }
     try Output.line("removed slot \(slot)")
   }
 }
@@ -116,63 +141,9 @@ struct KeyTestCommand: ParsableCommand {
   @OptionGroup(title: "The key") var secrets: SecretOptions
 
   func run() throws {
-    let header = try Vault.inspect(at: vault.text)
-    let slot = try header.unlock(try secrets.secret(for: vault)).slot
+    let header = try vault.inspectVault()
+    let secret = try secrets.secret(for: vault)
+    let slot = try Patience.during("opening the vault") { try header.unlock(secret).slot }
     try Output.line("it opens slot \(slot)")
-  }
-}
-
-/// A key to be made.
-struct NewKeyOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Read the new passphrase from this file.", valueName: "file"))
-  var newPassphraseFile: PathArgument?
-
-  @Option(
-    help: ArgumentHelp("Take this file, of 16 bytes or more, as the new key.", valueName: "file"))
-  var newKeyFile: PathArgument?
-
-  @Flag(help: "Make a new recovery key and print it.")
-  var newRecoveryKey = false
-
-  @Option(
-    help: ArgumentHelp("Make a new recovery key and write it to this file.", valueName: "file"))
-  var newRecoveryFile: PathArgument?
-
-  @Option(help: "A note of at most 64 bytes, shown by 'scrim key list'.")
-  var label: String?
-
-  @Option(help: "What each guess of a passphrase costs in memory and time.")
-  var kdfCost = KeyCostName.default
-
-  func validate() throws {
-    let files = [newPassphraseFile, newKeyFile, newRecoveryFile].count { $0 != nil }
-    guard files + (newRecoveryKey ? 1 : 0) <= 1 else {
-      throw ValidationError("one new key at a time")
-    }
-    guard (label ?? "").utf8.count <= 64 else {
-      throw ValidationError("a label has at most 64 bytes")
-    }
-  }
-
-  /// The new secret, and what undoes its making where it comes to nothing.
-  func secret(for vault: PathArgument) throws(Failure) -> (VaultSecret, discard: () -> Void) {
-    if let newPassphraseFile {
-      return (.passphrase(try SecretFile.passphrase(newPassphraseFile)), {})
-    }
-    if let newKeyFile { return (.keyFile(try SecretFile.key(newKeyFile)), {}) }
-    if let newRecoveryFile {
-      let key = RecoveryKey.random()
-      let file = try RecoveryFile(newRecoveryFile, key)
-      return (.recovery(key), file.remove)
-    }
-    if newRecoveryKey { return (.recovery(RecoveryKey.random()), {}) }
-    return (.passphrase(try Terminal.askTwice("New passphrase for \(vault.text): ")), {})
-  }
-
-  /// Prints a recovery key that went to no file.
-  func show(_ secret: VaultSecret) throws(Failure) {
-    guard case .recovery(let key) = secret, newRecoveryFile == nil else { return }
-    try Output.line("the new recovery key, shown only now:")
-    try Output.line("  \(key.text)")
   }
 }

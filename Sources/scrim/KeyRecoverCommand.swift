@@ -18,31 +18,34 @@ struct KeyRecoverCommand: ParsableCommand {
       "Read the recovery key from this file instead of asking for it.", valueName: "file"))
   var recoveryKeyFile: PathArgument?
 
-  @Option(help: ArgumentHelp("Read the new passphrase from this file.", valueName: "file"))
-  var newPassphraseFile: PathArgument?
+  @Option(
+    help: ArgumentHelp(
+      "Ask by this program instead of on the terminal: pinentry, pinentry-gnome3 …",
+      valueName: "program"))
+  var pinentry: String?
 
-  @Option(help: "What each guess of the passphrase costs in memory and time.")
-  var kdfCost = KeyCostName.default
+  @OptionGroup(title: "The new passphrase") var new: NewPassphraseOptions
 
   func run() throws {
-    let header = try Vault.inspect(at: vault.text)
+    let header = try vault.inspectVault()
     let key = try recoveryKey()
     // A wrong key is told before a new passphrase is thought of.
     _ = try header.unlock(.recovery(key))
-    let passphrase =
-      try newPassphraseFile.map(SecretFile.passphrase)
-      ?? Terminal.askTwice("New passphrase for \(vault.text): ")
-    let slot = try Vault.addSlot(
-      at: vault.text, unlockedBy: .recovery(key),
-      SlotRequest(secret: .passphrase(passphrase), label: ""), cost: kdfCost.cost)
+    let passphrase = try new.secret(for: vault, asking: Prompt(program: pinentry))
+    let cost = try new.cost(of: passphrase)
+    let slot = try Patience.during("wrapping the vault's key") {
+      try Vault.addSlot(
+        at: vault.text, unlockedBy: .recovery(key), new.request(passphrase), cost: cost)
+    }
     try Output.line("the new passphrase is slot \(slot)")
+    try new.kdfCost.tell(try vault.inspectVault().slots[slot])
     try Output.line(
       "'scrim key list' shows the slots, 'scrim key remove' takes a lost passphrase's away")
   }
 
   private func recoveryKey() throws(Failure) -> RecoveryKey {
     if let recoveryKeyFile { return try SecretFile.recoveryKey(recoveryKeyFile) }
-    let typed = try Terminal.ask("Recovery key of \(vault.text): ")
+    let typed = try Prompt(program: pinentry).ask("Recovery key of \(vault.text)")
     let text = typed.withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
     return try SecretFile.recoveryKey(text, from: "what was typed")
   }

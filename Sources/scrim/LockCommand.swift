@@ -47,7 +47,7 @@ struct LockCommand: ParsableCommand {
     var entries: [MountEntry] = []
     for mountpoint in mountpoints {
       guard let entry = try MountTable.scrimMount(at: mountpoint.absolute) else {
-        throw Failure(.notMounted, "no vault is mounted on \(mountpoint.text)")
+        throw Failure(.notMounted, try UmountCommand.nothingMounted(on: mountpoint))
       }
       entries.append(entry)
     }
@@ -69,13 +69,17 @@ private struct MountLock {
     if let daemon = daemon() {
       flush()
       // It unmounts by itself, in use or not, and takes the keys with it.
-      if kill(daemon.id, SIGTERM) == 0 { daemon.waitForEnd() }
+      if kill(daemon.id, SIGTERM) == 0 {
+        Patience.during("writing what is not on the disk yet") { daemon.waitForEnd() }
+      }
     }
     guard try MountTable.scrimMount(at: entry.point)?.device == entry.device else { return }
     if umount2(point.terminated, Int32(MNT_DETACH)) == 0 { return }
     let code = errno
-    if code == EPERM, Fusermount.unmount(point, lazily: true) { return }
-    throw Failure(.system, "\(point.text) cannot be unmounted: \(Output.errnoText(code))")
+    let refusal = code == EPERM ? Fusermount.unmount(entry, lazily: true) : nil
+    if code == EPERM && refusal == nil { return }
+    let reason = refusal?.reason ?? Output.errnoText(code)
+    throw Failure(.system, "\(point.text) cannot be unmounted: \(reason)")
   }
 
   /// Brings to the daemon what the kernel still holds back of files that are open.

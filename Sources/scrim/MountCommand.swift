@@ -10,7 +10,8 @@ struct MountCommand: ParsableCommand {
     abstract: "Mount a vault; returns once the mount answers.",
     discussion: """
       -o takes the words of mount(8): ro, allow_other, noexec, noatime …, and Scrim's own: \
-      passthrough=off, io_uring=off, threads=N. docs/cli.md has the list.
+      subdir=PATH, uid=N, gid=N, idle=DURATION, passthrough=off, io_uring=off, threads=N. docs/cli.md \
+      has the list.
       """)
 
   @Argument(help: "The folder of a vault.")
@@ -52,8 +53,8 @@ struct MountCommand: ParsableCommand {
       MountService.runAsDaemon(self, channel: DaemonChannel(descriptor: daemonChannel))
     }
     // What is wrong with the command line is said before a passphrase is asked for.
-    _ = try sessionOptions()
-    _ = try Vault.inspect(at: vault.text)
+    _ = try settings()
+    _ = try vault.inspectVault()
     let secret = try secrets.secret(for: vault)
     if foreground {
       Session.blockTerminationSignals()
@@ -69,12 +70,12 @@ struct MountCommand: ParsableCommand {
   var vaultPath: String { String(decoding: vault.absolute, as: UTF8.self) }
 
   /// The options as the mount takes them.
-  func sessionOptions() throws(Failure) -> SessionOptions {
-    var session = SessionOptions(source: vaultPath)
-    try MountOptionList(options).apply(to: &session)
-    if readOnly { session.readOnly = true }
-    if let idle { session.idleMilliseconds = idle.milliseconds }
-    return session
+  func settings() throws(Failure) -> MountSettings {
+    var settings = MountSettings(session: SessionOptions(source: vaultPath))
+    try MountOptionList(options).apply(to: &settings)
+    if readOnly { settings.session.readOnly = true }
+    if let idle { settings.session.idleMilliseconds = idle.milliseconds }
+    return settings
   }
 }
 

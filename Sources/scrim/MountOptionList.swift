@@ -1,4 +1,14 @@
+import Glibc
 import Mount
+
+/// What the words of `-o` set.
+struct MountSettings {
+  var session: SessionOptions
+  /// The directory of the vault to mount, from its root; nil is all of it.
+  var subdirectory: PathArgument?
+  /// Whether a mount of root's stays root's.
+  var keepsRoot = false
+}
 
 /// The words of `-o`, as mount(8) and its relatives take them.
 struct MountOptionList {
@@ -19,19 +29,43 @@ struct MountOptionList {
     "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "allow_other", "allow_root",
     "nonempty",
     "passthrough=auto", "passthrough=off", "io_uring=auto", "io_uring=off", "threads=", "fsname=",
-    "idle=", "writeback",
+    "idle=", "subdir=", "uid=", "gid=", "keep_root", "writeback",
   ]
 
   /// - Parameter lists: The values of every `-o`: words separated by commas; `\,` is a comma.
   init(_ lists: [String]) { words = lists.flatMap(Self.split).filter { !$0.isEmpty } }
 
   /// Applies the words in order, so that the last of two opposites counts.
-  func apply(to session: inout SessionOptions) throws(Failure) {
-    for word in words { try Self.apply(word, to: &session) }
+  func apply(to settings: inout MountSettings) throws(Failure) {
+    for word in words {
+      let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      switch (String(parts[0]), parts.count == 2 ? String(parts[1]) : nil) {
+      case ("subdir", let path?): settings.subdirectory = PathArgument(argument: path)
+      case ("keep_root", nil): settings.keepsRoot = true
+      case ("uid", let user?): settings.session.owners.uid = try Self.user(user, word)
+      case ("gid", let group?): settings.session.owners.gid = try Self.group(group, word)
+      default: try Self.apply(word, parts, to: &settings.session)
+      }
+    }
   }
 
-  private static func apply(_ word: String, to session: inout SessionOptions) throws(Failure) {
-    let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+  private static func user(_ name: String, _ word: String) throws(Failure) -> UInt32 {
+    guard let id = UInt32(name) ?? getpwnam(name)?.pointee.pw_uid, id != UInt32.max else {
+      throw Failure(.usage, "-o \(word): there is no such user; a number does, too")
+    }
+    return id
+  }
+
+  private static func group(_ name: String, _ word: String) throws(Failure) -> UInt32 {
+    guard let id = UInt32(name) ?? getgrnam(name)?.pointee.gr_gid, id != UInt32.max else {
+      throw Failure(.usage, "-o \(word): there is no such group; a number does, too")
+    }
+    return id
+  }
+
+  private static func apply(
+    _ word: String, _ parts: [Substring], to session: inout SessionOptions
+  ) throws(Failure) {
     switch (String(parts[0]), parts.count == 2 ? String(parts[1]) : nil) {
     case ("ro", nil): session.readOnly = true
     case ("rw", nil): session.readOnly = false
@@ -75,9 +109,8 @@ struct MountOptionList {
 
   private static func unknown(_ word: String) -> String {
     let known = own.union(passedOn).union(foreign).sorted()
-    let near = known.map { ($0, distance(word, $0)) }.min { $0.1 < $1.1 }
-    guard let near, near.1 <= 2 else { return "unknown mount option '\(word)'" }
-    return "unknown mount option '\(word)'; did you mean '\(near.0)'?"
+    let near = Guess.word(near: word, among: known).map { "; did you mean '\($0)'?" } ?? ""
+    return "unknown mount option '\(word)'\(near)"
   }
 
   private static func split(_ list: String) -> [String] {
@@ -96,21 +129,5 @@ struct MountOptionList {
       }
     }
     return words
-  }
-
-  /// Levenshtein's: how many letters have to be added, dropped or changed.
-  private static func distance(_ left: String, _ right: String) -> Int {
-    let right = Array(right)
-    var row = Array(0...right.count)
-    for (i, letter) in left.enumerated() {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for (j, other) in right.enumerated() {
-        let cost = letter == other ? diagonal : min(diagonal, row[j], row[j + 1]) + 1
-        diagonal = row[j + 1]
-        row[j + 1] = cost
-      }
-    }
-    return row[right.count]
   }
 }

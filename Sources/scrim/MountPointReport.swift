@@ -8,6 +8,7 @@ struct MountPointReport: Decodable {
     let state: String
     let reason: String?
     let opens: UInt64
+    let backingFiles: UInt64?
   }
 
   struct Transport: Decodable {
@@ -45,6 +46,8 @@ struct MountPointReport: Decodable {
   let sealedCompressed: Counters
   let openFiles: [OpenFile]
   let openFilesTotal: Int?
+  let inodes: UInt64?
+  let integrityFailures: UInt64?
 }
 
 /// Asking a mount's daemon through attributes of the mount.
@@ -52,18 +55,33 @@ enum MountAttribute {
   static let status = Array("user.scrim.status".utf8)
   static let policy = Array("user.scrim.policy".utf8)
   static let path = Array("user.scrim.path".utf8)
+  static let rules = Array("user.scrim.rules".utf8)
+  static let mode = Array("user.scrim.mode".utf8)
+  static let convert = Array("user.scrim.convert".utf8)
 
   /// The raw JSON of a mount's status.
   static func readStatus(of mountPoint: PathArgument) throws(Failure) -> [UInt8] {
     let directory = open(mountPoint.terminated, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let code = errno
+    if directory < 0, code == EACCES, let status = try readStatusAsOwner(of: mountPoint) {
+      return status
+    }
     guard directory >= 0 else {
-      throw Failure(openFailure(errno), "\(mountPoint.text): \(openReason(errno))")
+      throw Failure(openFailure(code), "\(mountPoint.text): \(openReason(code))")
     }
     defer { close(directory) }
     if try MountTable.isInScrimMount(directory) {
       if let status = try? Sys.fgetxattr(directory, status) { return status }
     }
     throw Failure(.notMounted, "\(mountPoint.text) is not the root of a Scrim mount")
+  }
+
+  /// A mount of somebody else's lets nobody in but them; root may become them to ask.
+  private static func readStatusAsOwner(of mountPoint: PathArgument) throws(Failure) -> [UInt8]? {
+    guard geteuid() == 0, let entry = try MountTable.scrimMount(at: mountPoint.absolute),
+      let owner = entry.owner, let group = entry.group
+    else { return nil }
+    return try? Sys.getxattr(entry.point, status, asUser: owner, group: group)
   }
 
   static func openFailure(_ code: Int32) -> Exit {

@@ -34,13 +34,20 @@ struct MountService {
   func serve(_ secret: VaultSecret) throws {
     // Keys stay out of core dumps and away from other processes of the same user.
     try? Sys.setDumpable(false)
-    let options = try command.sessionOptions()
+    let settings = try command.settings()
+    var options = settings.session
+    if !settings.keepsRoot, let servant = Servant(vault: command.vaultPath, options: options) {
+      options.servant = servant
+      if options.passthrough { options.broker = StartedBroker() }
+      try servant.enter()
+    }
     let vault = try Vault.open(
       at: command.vaultPath, secret: secret,
       access: options.readOnly ? .readOnly : .readWrite)
     do {
+      let root = try settings.subdirectory.map { try VaultWalk(vault).directory($0) }
       try Mount.run(
-        vault: vault, mountPoint: command.mountpoint.text, options: options,
+        vault: vault, root: root, mountPoint: command.mountpoint.text, options: options,
         logger: Logger(label: "scrim"), onReady: reporter.ready)
     } catch {
       // The reason the mount failed counts, not what closing makes of it.
@@ -69,6 +76,7 @@ final class MountReporter: Sendable {
   func ready(_ notes: [String]) {
     guard let channel else {
       for note in notes { Output.complain(note) }
+      ServiceManager.ready()
       return
     }
     for note in notes { channel.send(.note(note)) }

@@ -7,8 +7,9 @@ struct MountEntry {
   let source: [UInt8]
   let point: [UInt8]
   let type: String
-  /// The user who mounted it, as FUSE mounts tell.
+  /// The user whose it is, as FUSE mounts tell, and the group.
   let owner: uid_t?
+  let group: gid_t?
 
   var isScrim: Bool { type == "fuse.scrim" }
 }
@@ -47,12 +48,13 @@ enum MountTable {
       fields.count > dash + 2
     else { return nil }
     let options = fields.count > dash + 3 ? fields[dash + 3] : []
-    let owner = options.split(separator: UInt8(ascii: ",")).lazy
-      .compactMap { Self.number($0, after: "user_id=") }.first
+    let words = options.split(separator: UInt8(ascii: ","))
+    let owner = words.lazy.compactMap { Self.number($0, after: "user_id=") }.first
+    let group = words.lazy.compactMap { Self.number($0, after: "group_id=") }.first
     return MountEntry(
       device: String(decoding: fields[2], as: UTF8.self), source: unescape(fields[dash + 2]),
       point: unescape(fields[4]),
-      type: String(decoding: fields[dash + 1], as: UTF8.self), owner: owner)
+      type: String(decoding: fields[dash + 1], as: UTF8.self), owner: owner, group: group)
   }
 
   private static func number(_ option: ArraySlice<UInt8>, after name: String) -> uid_t? {

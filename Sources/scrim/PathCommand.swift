@@ -1,5 +1,4 @@
 import ArgumentParser
-import FoundationEssentials
 import Glibc
 import Primitives
 import SystemPackage
@@ -10,11 +9,18 @@ struct PathCommand: ParsableCommand {
     abstract: "Tell where something in a mount lies in the vault's folder, or the other way round.",
     discussion: """
       One line for each path. For excludes of backup and sync programs, and to find the file behind \
-      a message that names a backing path.
+      a message that names a backing path. With --vault nothing has to be mounted: paths in the \
+      vault then begin at its root.
       """)
 
-  @Argument(help: "Paths in a mount; with --reverse, paths in the folder of a mounted vault.")
+  @Argument(help: "Paths in a mount or vault; with --reverse, paths in the vault's folder.")
   var paths: [PathArgument]
+
+  @Option(
+    help: ArgumentHelp("Read this vault, mounted or not, with its passphrase.", valueName: "vault"))
+  var vault: PathArgument?
+
+  @OptionGroup(title: "What opens the vault") var secrets: SecretOptions
 
   @Flag(name: [.short, .long], help: "From the vault's folder to the mount.")
   var reverse = false
@@ -23,10 +29,15 @@ struct PathCommand: ParsableCommand {
   var null = false
 
   func run() throws {
+    let offline = try vault.map { try OfflinePath($0, secrets) }
     for path in paths {
-      let found = reverse ? try MountedPath.find(backing: path) : try backing(path)
-      try Output.write(found + [null ? 0 : UInt8(ascii: "\n")])
+      try Output.write(try find(path, offline) + [null ? 0 : UInt8(ascii: "\n")])
     }
+  }
+
+  private func find(_ path: PathArgument, _ offline: OfflinePath?) throws -> [UInt8] {
+    if let offline { return try reverse ? offline.plain(path) : offline.backing(path) }
+    return reverse ? try MountedPath.find(backing: path) : try backing(path)
   }
 
   private func backing(_ path: PathArgument) throws(Failure) -> [UInt8] {
@@ -60,7 +71,7 @@ struct PathCommand: ParsableCommand {
 }
 
 /// From backing paths to paths in a mount, by inode numbers: those of a mount are those of the backing files.
-private enum MountedPath {
+enum MountedPath {
   private static let slash = UInt8(ascii: "/")
 
   static func find(backing path: PathArgument) throws(Failure) -> [UInt8] {
@@ -73,16 +84,19 @@ private enum MountedPath {
     let parts = path.bytes.split(separator: slash)
     let isTree = path.bytes.last == slash || parts.last == ArraySlice("tree".utf8)
     let absolute = isTree ? path.absolute : Self.absolute(path)
-    for mount in try MountTable.read() where mount.isScrim {
+    for mount in try MountTable.read() where mount.isScrim && mayBe(absolute, of: mount) {
       guard let tree = tree(of: mount),
         absolute == tree || absolute.starts(with: tree + [slash])
       else { continue }
       return try descend(absolute.dropFirst(tree.count), below: tree, in: mount.point, path)
     }
-    throw Failure(.notMounted, "\(path.text) is in no vault that is mounted here")
+    throw Failure(
+      .notMounted,
+      "\(path.text) is in no vault that is mounted here; --vault looks into one that is not")
   }
 
-  private static func absolute(_ path: PathArgument) -> [UInt8] {
+  /// From the root, with the last name as it is: it may be a link of the vault.
+  static func absolute(_ path: PathArgument) -> [UInt8] {
     guard let last = path.bytes.lastIndex(of: slash) else {
       return PathArgument(bytes: Array(".".utf8)).absolute + [slash] + path.bytes
     }
@@ -90,13 +104,18 @@ private enum MountedPath {
     return PathArgument(bytes: parent).absolute + path.bytes[last...]
   }
 
-  /// Where the tree of a mounted vault is; nil where its daemon does not answer.
+  /// By what the mount table says, so that no other mount is asked, which may hang; one with a name of its own may be any.
+  private static func mayBe(_ path: [UInt8], of mount: MountEntry) -> Bool {
+    mount.source.first != slash || path.starts(with: mount.source + [slash])
+  }
+
+  /// The backing folder of a mount's root; nil where its daemon does not answer.
   private static func tree(of mount: MountEntry) -> [UInt8]? {
-    let point = PathArgument(bytes: mount.point)
-    guard let status = try? MountAttribute.readStatus(of: point),
-      let report = try? JSONDecoder().decode(MountPointReport.self, from: Data(status))
-    else { return nil }
-    return Array("\(report.vault)/tree".utf8)
+    let root = open(
+      PathArgument(bytes: mount.point).terminated, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard root >= 0 else { return nil }
+    defer { close(root) }
+    return try? Sys.getxattrPath(root, MountAttribute.path)
   }
 
   private static func descend(

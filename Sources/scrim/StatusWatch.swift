@@ -28,7 +28,7 @@ struct StatusWatch {
         }
         let now = Self.now()
         let rates = before.map { Rates(from: $0.report, to: report, Self.seconds($0.time, now)) }
-        try draw(WatchText.lines(report, rates ?? Rates(from: report, to: report, 1)))
+        try draw(report, rates ?? Rates(from: report, to: report, 1))
         before = (report, now)
       }
     } while !Self.waitOneSecond(signals)
@@ -45,10 +45,11 @@ struct StatusWatch {
   }
 
   /// Over the last picture, without a flicker: each line's rest is cleared, and what is below the last.
-  private func draw(_ lines: [String]) throws {
+  private func draw(_ report: MountPointReport, _ rates: Rates) throws {
     var size = winsize()
     let isKnown = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0
     let (rows, columns) = isKnown ? (Int(size.ws_row), Int(size.ws_col)) : (24, 80)
+    let lines = WatchText.lines(report, rates, width: columns)
     let shown = lines.prefix(max(rows - 1, 1)).map { $0.prefix(columns) + "\u{1B}[K\n" }
     try Output.write(Array(("\u{1B}[H" + shown.joined() + "\u{1B}[J").utf8))
   }
@@ -77,6 +78,14 @@ struct Rates {
 
   let modes: [Mode]
 
+  /// All modes together.
+  var total: Mode {
+    func sum(_ rate: KeyPath<Mode, Double>) -> Double { modes.reduce(0) { $0 + $1[keyPath: rate] } }
+    return Mode(
+      name: "all", opens: sum(\.opens), reads: sum(\.reads), writes: sum(\.writes),
+      bytesRead: sum(\.bytesRead), bytesWritten: sum(\.bytesWritten))
+  }
+
   init(from old: MountPointReport, to new: MountPointReport, _ seconds: Double) {
     modes = zip(StatusText.modes(old), StatusText.modes(new)).map { before, after in
       func rate(_ counter: KeyPath<MountPointReport.Counters, UInt64>) -> Double {
@@ -93,16 +102,18 @@ struct Rates {
 
 /// The live view as text.
 enum WatchText {
-  static func lines(_ report: MountPointReport, _ rates: Rates) -> [String] {
+  static func lines(_ report: MountPointReport, _ rates: Rates, width: Int) -> [String] {
     var lines = [
-      "\(StatusText.safe(report.vault)) on \(StatusText.safe(report.mountpoint))",
+      shortened("vault        \(StatusText.safe(report.vault))", to: width),
+      shortened("mounted on   \(StatusText.safe(report.mountpoint))", to: width),
       "passthrough  "
         + StatusText.withReason(report.passthrough.state, report.passthrough.reason),
       "transport    " + StatusText.withReason(report.transport.kind, report.transport.reason),
+      "damage       \(report.integrityFailures ?? 0) found since the mount",
       "",
       StatusText.row("a second", ["opens", "reads", "writes", "read", "written"]),
     ]
-    lines += rates.modes.map { mode in
+    lines += (rates.modes + [rates.total]).map { mode in
       StatusText.row(
         mode.name,
         [mode.opens, mode.reads, mode.writes].map { "\(UInt64($0.rounded()))" }
@@ -110,12 +121,21 @@ enum WatchText {
     }
     lines += [
       "", "opens of plain files served by the kernel: \(share(report))",
+      "backing files lent to the kernel now: \(report.passthrough.backingFiles ?? 0)",
+      "files and directories known to the kernel: \(report.inodes ?? 0)",
       "open files   \(report.openFilesTotal ?? report.openFiles.count)",
     ]
     lines += report.openFiles.map { file in
-      "  \(StatusText.safe(file.path)) (\(file.mode), \(file.opens))"
+      let how = " (\(file.mode), \(file.opens))"
+      return shortened("  \(StatusText.safe(file.path))", to: width - how.count) + how
     }
     return lines
+  }
+
+  /// The end of a path tells more than its middle.
+  private static func shortened(_ text: String, to width: Int) -> String {
+    guard text.count > width, width > 20 else { return text }
+    return "\(text.prefix(width / 3)) … \(text.suffix(width - width / 3 - 3))"
   }
 
   private static func share(_ report: MountPointReport) -> String {

@@ -6,12 +6,23 @@ enum Terminal {
   /// The longest passphrase taken, in bytes.
   static let longestPassphrase = 4096
 
-  /// Asks once.
-  static func ask(_ prompt: String) throws(Failure) -> SecretBytes {
-    let terminal = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY)
+  /// Whether there is one to ask on.
+  static var isThere: Bool {
+    let terminal = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY)
+    if terminal >= 0 { close(terminal) }
+    return terminal >= 0
+  }
+
+  private static let path = "/dev/tty"
+
+  /// Asks once, with a line above the question if there is something to tell.
+  static func ask(_ what: String, hint: String? = nil) throws(Failure) -> SecretBytes {
+    let terminal = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY)
     guard terminal >= 0 else {
       throw Failure(
-        .noPassphrase, "there is no terminal to ask for the passphrase; use --passphrase-file")
+        .noPassphrase,
+        "there is no terminal to ask for the passphrase; say where it is with --passphrase-file, "
+          + "--passphrase-command or --pinentry")
     }
     defer { close(terminal) }
 
@@ -28,19 +39,9 @@ enum Terminal {
     silent.c_lflag &= ~tcflag_t(ECHO)
     tcsetattr(terminal, TCSAFLUSH, &silent)
     defer { tcsetattr(terminal, TCSAFLUSH, &settings) }
-    show(prompt, on: terminal)
+    show((hint.map { "\($0)\n" } ?? "") + "\(what): ", on: terminal)
     defer { show("\n", on: terminal) }
     return try readLine(from: terminal, until: held)
-  }
-
-  /// Asks until the same passphrase was typed twice.
-  static func askTwice(_ prompt: String) throws(Failure) -> SecretBytes {
-    for _ in 0..<3 {
-      let first = try ask(prompt)
-      if try ask("Once more: ") == first { return first }
-      Output.complain("the two were not the same; try again")
-    }
-    throw Failure(.noPassphrase, "no passphrase was confirmed, so nothing was done")
   }
 
   private static func show(_ text: String, on terminal: Int32) {

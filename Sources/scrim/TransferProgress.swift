@@ -164,7 +164,8 @@ final class TransferProgress: Sendable {
       emit(line)
     } else {
       for problem in problems { try Output.write(problem.text) }
-      let parts = ["copied", "adopted", "linked", "present"].compactMap { word -> String? in
+      let parts = ["copied", "adopted", "linked", "converted", "present"].compactMap {
+        word -> String? in
         guard let outcome = MigrationEvent.Outcome(rawValue: word), let count = counts[outcome]
         else { return nil }
         return "\(count) \(word)"
@@ -198,6 +199,7 @@ private struct TransferProblem: Sendable {
       case .failed: "failed"
       case .notKept: "notKept"
       case .damaged: "damaged"
+      case .busy: "busy"
       }
   }
 

@@ -20,20 +20,41 @@ struct UmountCommand: ParsableCommand {
 
   func run() throws {
     let point = mountpoint.absolute
-    guard try MountTable.scrimMount(at: point) != nil else {
-      throw Failure(.notMounted, "no vault is mounted on \(mountpoint.text)")
+    guard let entry = try MountTable.scrimMount(at: point) else {
+      throw Failure(.notMounted, try Self.nothingMounted(on: mountpoint))
     }
     let status = try? MountAttribute.readStatus(of: mountpoint)
     let report = status.flatMap {
       try? JSONDecoder().decode(MountPointReport.self, from: Data($0))
     }
-    let daemon = report.flatMap { RunningProcess(id: $0.pid) }
+    // Waited for only where it is a process of whose mount it is: anybody's daemon may claim anything.
+    let daemon = report.flatMap { RunningProcess(id: $0.pid) }.flatMap {
+      $0.user == entry.owner || entry.owner == 0 ? $0 : nil
+    }
 
     // Where nobody answers there is nothing left to write, and open files of the dead mount would
     // only keep it in the way.
     let isStale = status == nil && isDisconnected()
-    try detach(point, lazily: lazy || isStale)
-    if !lazy { daemon?.waitForEnd() }
+    try detach(entry, lazily: lazy || isStale)
+    guard !lazy, let daemon else { return }
+    Patience.during("writing what is not on the disk yet") { daemon.waitForEnd() }
+  }
+
+  /// Names the mount that may have been meant: of the vault given instead, the one the path is in, or a similar name.
+  static func nothingMounted(on path: PathArgument) throws(Failure) -> String {
+    let full = path.absolute
+    let mounts = try MountTable.read().filter(\.isScrim)
+    let meant =
+      mounts.first { $0.source == full || full.starts(with: $0.point + [UInt8(ascii: "/")]) }?.point
+    let near =
+      meant.map { String(decoding: $0, as: UTF8.self) }
+      ?? Guess.word(
+        near: String(decoding: full, as: UTF8.self),
+        among: mounts.map { String(decoding: $0.point, as: UTF8.self) })
+    let hint =
+      near.map { "; did you mean \(StatusText.safe($0))?" }
+      ?? (mounts.isEmpty ? "" : "; 'scrim mounts' lists what is")
+    return "no vault is mounted on \(path.text)\(hint)"
   }
 
   private func isDisconnected() -> Bool {
@@ -43,44 +64,27 @@ struct UmountCommand: ParsableCommand {
     return errno == ENOTCONN || errno == ECONNABORTED
   }
 
-  private func detach(_ point: [UInt8], lazily: Bool) throws(Failure) {
-    let path = PathArgument(bytes: point)
+  private func detach(_ entry: MountEntry, lazily: Bool) throws(Failure) {
+    let path = PathArgument(bytes: entry.point)
     // A daemon that has only just ended its last request may hold the mount for a moment.
     for attempt in 0..<20 {
       if umount2(path.terminated, lazily ? Int32(MNT_DETACH) : 0) == 0 { return }
-      let code = errno
+      var code = errno
       if code == EPERM {
-        guard Fusermount.unmount(path, lazily: lazily) else { continue }
-        return
+        guard let refusal = Fusermount.unmount(entry, lazily: lazily) else { return }
+        guard refusal.isBusy else {
+          throw Failure(.system, "\(path.text) cannot be unmounted: \(refusal.reason)")
+        }
+        code = EBUSY
       }
       guard code == EBUSY else {
         throw Failure(.system, "\(path.text) cannot be unmounted: \(Output.errnoText(code))")
       }
       if attempt < 19 { usleep(10_000) }
     }
-    let users = MountUsers.find(of: point)
+    let users = MountUsers.find(of: entry.point)
     let whom = users.isEmpty ? "" : " by \(users.joined(separator: ", "))"
     throw Failure(
       .busy, "\(path.text) is in use\(whom); close what is open there, or use --lazy")
-  }
-}
-
-/// fusermount3, which may unmount what an ordinary user mounted.
-enum Fusermount {
-  /// Whether it succeeded; its own message has gone to standard error otherwise.
-  static func unmount(_ point: PathArgument, lazily: Bool) -> Bool {
-    let options = ["fusermount3", lazily ? "-uqz" : "-uq", "--"].map { $0.utf8CString.map { $0 } }
-    var arguments: [UnsafeMutablePointer<CChar>?] = (options + [point.terminated]).map {
-      strdup($0)
-    }
-    arguments.append(nil)
-    defer { for argument in arguments { free(argument) } }
-    var process: pid_t = 0
-    guard posix_spawnp(&process, "fusermount3", nil, nil, arguments, environ) == 0 else {
-      return false
-    }
-    var status: Int32 = 0
-    while waitpid(process, &status, 0) < 0 && errno == EINTR {}
-    return status == 0
   }
 }

@@ -10,10 +10,34 @@ struct VaultReader {
 
   init(_ path: PathArgument, _ secrets: SecretOptions) throws {
     // A folder that is no vault is named as such before a passphrase is asked for.
-    _ = try Vault.inspect(at: path.text)
+    _ = try path.inspectVault()
     let secret = try secrets.secret(for: path)
     try LogDestination.standardError.install(level: .warning)
-    vault = try Vault.open(at: path.text, secret: secret, access: .readOnly)
+    vault = try Patience.during("opening the vault") {
+      try Vault.open(at: path.text, secret: secret, access: .readOnly)
+    }
+  }
+
+  /// What a path below the root names; nil as entry is the root itself.
+  func find(_ path: PathArgument) throws -> (directory: VaultDirectory, entry: VaultEntry?) {
+    try VaultWalk(vault).find(path)
+  }
+}
+
+/// Goes down paths of an open vault; everything on the way is authenticated.
+struct VaultWalk {
+  private let vault: Vault
+
+  init(_ vault: Vault) { self.vault = vault }
+
+  /// The directory that a path from the root names.
+  func directory(_ path: PathArgument) throws -> VaultDirectory {
+    let (parent, entry) = try find(path)
+    guard let entry else { return parent }
+    guard entry.mode == .directory else {
+      throw Failure(.notFound, "\(path.text) in the vault is not a directory")
+    }
+    return try parent.openDirectory(entry)
   }
 
   /// What a path below the root names; nil as entry is the root itself.

@@ -34,7 +34,7 @@ def installed(workspace):
 
 @pytest.mark.offline
 def test_what_is_installed_works_and_is_taken_away_again(installed):
-    assert len(files(installed)) == 12
+    assert len(files(installed)) == 13
     shown = harness.run(installed / "usr/bin/scrim", "--version").stdout
     assert shown == harness.scrim("--version").stdout
     for program in ("usr/bin/scrim", "usr/libexec/scrim/scrim-broker"):
@@ -44,6 +44,36 @@ def test_what_is_installed_works_and_is_taken_away_again(installed):
     assert "ExecStart=/usr/libexec/scrim/scrim-broker\n" in unit
     install("--uninstall", root=installed)
     assert files(installed) == set()
+
+
+@pytest.mark.offline
+def test_make_installs_and_uninstalls_where_it_is_told(workspace):
+    root = workspace.path / "root"
+    # What is to be installed has been built: "-o build" keeps make from doing so again.
+    command = ["make", "-o", "build", f"DESTDIR={root}", "PREFIX=/opt/scrim"]
+    environment = {**os.environ, "BUILD": str(harness.SCRIM.parent)}
+    harness.run(*command, "install", cwd=harness.REPOSITORY, env=environment)
+    assert len(files(root)) == 13 and (root / "opt/scrim/share/man/man1/scrim.1").exists()
+    assert os.readlink(root / "sbin/mount.scrim") == "/opt/scrim/bin/scrim"
+    assert "/opt/scrim/bin/scrim mount" in (root / "opt/scrim/lib/systemd/user/scrim@.service").read_text()
+    harness.run(*command, "uninstall", cwd=harness.REPOSITORY, env=environment)
+    assert files(root) == set()
+
+
+@pytest.mark.offline
+def test_systemd_takes_the_units(installed, workspace):
+    units = workspace.path / "units"
+    units.mkdir()
+    for folder in ("system", "user"):
+        for unit in (installed / "usr/lib/systemd" / folder).iterdir():
+            text = unit.read_text().replace("=/usr/", f"={installed}/usr/")
+            (units / unit.name).write_text(text)
+            # A template is verified as one of its instances.
+            (units / unit.name.replace("@", "@one")).write_text(text)
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(workspace.path)}
+    for scope, name in (("--system", "scrim-broker.socket"), ("--system", "scrim-broker@one.service"), ("--user", "scrim@one.service")):
+        result = harness.run("systemd-analyze", scope, "--man=no", "verify", units / name, env=environment)
+        assert b"units/" not in result.stderr, result.stderr
 
 
 @pytest.mark.offline

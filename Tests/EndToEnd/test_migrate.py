@@ -10,9 +10,12 @@ import time
 
 import pytest
 import trees
-from harness import DAMAGED, LOCKED, MOUNT_POINT, NOT_FOUND, OK, SCRIM, SYSTEM, USAGE, fails, run, scrim, seeded
+from harness import (
+    DAMAGED, LOCKED, MOUNT_POINT, NOT_FOUND, OK, SCRIM, SYSTEM, USAGE, fails, run, scrim, seeded, wait_for,
+)
 
 INCOMPLETE = 23
+ROUNDS = int(os.environ.get("SCRIM_ROUNDS", 1))
 pytestmark = pytest.mark.limit(300)
 
 
@@ -108,13 +111,13 @@ def test_the_first_rule_that_matches_counts(vault, workspace):
 def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_ends_it(vault, workspace):
     rng = seeded("migrate kill")
     source, before = workspace.path / "source", workspace.path / "before"
-    trees.build(source, rng, files=450)
-    for i in range(4):
+    trees.build(source, rng, files=450 * ROUNDS)
+    for i in range(4 * ROUNDS):
         (source / f"large {i}").write_bytes(rng.randbytes(6 << 20))
     run("cp", "-a", source, before)
     command = [SCRIM, "migrate", source, vault.path, "--move", "--plain", "*0.txt"]
     command += ["--passphrase-file", vault.passphrase_file]
-    for delay in sorted(rng.uniform(0.05, 0.6) for _ in range(5)):
+    for delay in sorted(rng.uniform(0.05, 0.6) for _ in range(5 * ROUNDS)):
         if not source.exists():
             break
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -282,3 +285,60 @@ def test_an_interrupt_ends_it_between_files(vault, workspace):
         assert json.loads(output.splitlines()[-1])["outcome"] == "stopped"
     migrate(vault, source)
     assert len(vault.ls("/source").stdout.splitlines()) == 3000
+
+
+def test_an_interrupt_ends_it_within_a_large_file(vault, workspace):
+    source = workspace.path / "source"
+    source.mkdir()
+    with open(source / "large", "wb") as f:
+        for _ in range(300):
+            f.write(bytes(range(256)) * 4096)
+    command = [SCRIM, "migrate", source, vault.path, "--move", "--passphrase-file", vault.passphrase_file]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    wait_for(lambda: vault.ls("/source", check=False).returncode == OK, "the directory to be there")
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=120)[1]
+    if process.returncode == SYSTEM:
+        assert b"interrupted; the same command goes on" in errors
+        assert (source / "large").stat().st_size == 300 << 20
+        run(*command)
+    assert not source.exists()
+    assert len(vault.cat("/source/large").stdout) == 300 << 20
+
+
+def test_two_migrations_at_once_are_one_and_a_clear_refusal(vault, workspace):
+    source = workspace.path / "source"
+    source.mkdir()
+    for i in range(400):
+        (source / f"{i}").write_bytes(b"content")
+    secret = ("--passphrase-file", vault.passphrase_file)
+    command = [SCRIM, "migrate", source, vault.path, "--move", "--json", *secret]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        # Until it is told that a file is done and its output is read, it can neither begin nor end unseen.
+        first.stdout.readline()
+        os.kill(first.pid, signal.SIGSTOP)
+        assert "already locked" in fails(LOCKED, "migrate", source, vault.path, "--move", *secret)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    first.communicate(timeout=120)
+    assert first.returncode == OK and not source.exists()
+    assert len(vault.ls("/source").stdout.splitlines()) == 400
+
+
+def test_a_name_that_the_vaults_place_cannot_hold_is_listed(vault, workspace):
+    """Filesystems with shorter names than 255 bytes refuse the backing name: so does strace for the second file."""
+    source = workspace.path / "source"
+    source.mkdir()
+    for name in ("a", "b", "c"):
+        (source / name).write_bytes(name.encode())
+    refuse = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=linkat", "-e", "inject=linkat:error=ENAMETOOLONG:when=2"]
+    command = [*refuse, SCRIM, "migrate", f"{source}/", vault.path, "--move", "--passphrase-file", vault.passphrase_file]
+    result = run(*command, check=False)
+    assert result.returncode == INCOMPLETE, result
+    (left,) = os.listdir(source)
+    assert f"failed: {left}: ".encode() in result.stdout and b"File name too long" in result.stdout, result
+    names = vault.ls().stdout.decode().split()
+    assert sorted([left, *names]) == ["a", "b", "c"]
+    migrate(vault, f"{source}/", "--move")
+    assert vault.cat(f"/{left}").stdout == left.encode()

@@ -21,7 +21,8 @@ import Vault
         at: path, slots: [SlotRequest(secret: .keyFile(secret))], names: names, cost: .low)
       let vault = try Vault.open(at: path, secret: .keyFile(secret), access: .readWrite)
       fileSystem = try FileSystem(
-        vault: vault, timeouts: Timeouts(exclusive: 1, shared: 1, negative: 0), isReadOnly: false,
+        vault: vault, root: vault.root, owners: OwnerMap(),
+        timeouts: Timeouts(exclusive: 1, shared: 1, negative: 0), isReadOnly: false,
         log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
       for index in 0..<entries {
         _ = try vault.root.makeDirectory(Self.name(index), mode: 0o755, owner: nil)
@@ -123,12 +124,12 @@ import Vault
     let caller = Caller(uid: 0, gid: 0, umask: 0)
     let name = Array("file".utf8)
     let made = try fileSystem.createAndOpen(
-      1, name, mode: 0o644, flags: 0, caller, stripsPrivileges: false)
+      1, name, mode: 0o644, flags: 0, caller, stripping: nil)
     let inode = try #require(made.entry.inode)
     try Array("content".utf8).withUnsafeBytes { bytes in
       for appends in [false, true] {
         try fileSystem.write(
-          inode.nodeid, at: 0, from: bytes, appends: appends, stripsPrivileges: false)
+          inode.nodeid, at: 0, from: bytes, appends: appends, stripping: nil)
       }
     }
     #expect(try fileSystem.status(inode).size == 14)
@@ -143,7 +144,7 @@ import Vault
     let fileSystem = fixture.fileSystem
     let caller = Caller(uid: 0, gid: 0, umask: 0)
     let made = try fileSystem.createAndOpen(
-      1, Array("file".utf8), mode: 0o644, flags: 0, caller, stripsPrivileges: false)
+      1, Array("file".utf8), mode: 0o644, flags: 0, caller, stripping: nil)
     let inode = try #require(made.entry.inode)
     try fileSystem.close(inode.nodeid)
     #expect(inode.file != nil)

@@ -260,9 +260,8 @@ class Stream:
         return self.slot(), self.slot(), choose(SIZES), choose(OFFSETS), choose(OFFSETS)
 
     def for_make(self):
-        # No FIFOs: one that is open without a name has no attributes, see docs/limits.md.
-        kind = self.rng.choices(("dir", "regular", "symlink", "socket", "char"),
-                                (6, 3, 2, 1, 1))[0]
+        kind = self.rng.choices(("dir", "regular", "symlink", "socket", "char", "fifo"),
+                                (6, 3, 2, 1, 1, 1))[0]
         return kind, self.parts(), self.bits()
 
     def for_unlink(self):
@@ -275,7 +274,11 @@ class Stream:
         return self.parts(), self.parts(), flags
 
     def for_link(self):
-        return self.parts(), self.parts()
+        old = self.parts()
+        # Links of a sealed symbolic link are copies, see docs/limits.md.
+        while os.path.islink(self.oracle.path(old)):
+            old = self.parts()
+        return old, self.parts()
 
     def for_chmod(self):
         return self.parts(), self.bits()

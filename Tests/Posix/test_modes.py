@@ -139,14 +139,13 @@ def test_writing_by_the_owner_clears_set_id_bits(fs, how):
 def test_writing_by_root_keeps_set_id_bits(fs, how):
     path = fs.file(data=b"12345678", mode=0o6777, owner=ALICE)
     WAYS_TO_WRITE[how](path)
-    # Under passthrough the kernel writes with the registrar's rights, which never keep them.
-    assert mode(path) in ((0o6777, 0o777) if fs.is_passed_through else (0o6777,))
+    assert mode(path) == 0o6777
 
 
 def test_writing_keeps_setgid_without_group_execute(fs):
     path = fs.file(data=b"1234", mode=0o2666, owner=ALICE)
     run_as(ALICE, overwrite, path)
-    assert mode(path) in ((0o2666, 0o666) if fs.is_passed_through else (0o2666,))
+    assert mode(path) == 0o2666
 
 
 def test_set_id_bits_go_again_after_they_were_set_again(fs):

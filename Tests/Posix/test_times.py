@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from .calls import UTIME_NOW, UTIME_OMIT, futimens, statx, utimensat
+from .calls import STATX_BTIME, UTIME_NOW, UTIME_OMIT, futimens, statx, utimensat
 from .place import FILE_TYPES, moved_times, read, tick, times, with_fd, write
 from .users import ALICE, BOB, ROOT, refused, run_as
 
@@ -316,14 +316,35 @@ def test_the_birth_time_is_that_of_creation(fs):
     probe = fs.file("probe")
     tick()
     path = fs.file()
-    born = statx(path)[3]
-    if fs.is_scrim and not born:
-        pytest.skip("libfuse before 3.18 knows no statx, so no birth time is told")
+    told, _, _, born = statx(path)
+    assert told & STATX_BTIME
     assert born > times(probe)["c"]
     tick()
     write(path, b"data")
     os.rename(path, fs / "renamed")
     assert statx(fs / "renamed")[3] == born
+
+
+@pytest.mark.smoke
+def test_attributes_that_come_with_the_birth_time_are_the_same(fs):
+    def attributes():
+        # What the kernel was told last, for the birth time, is what it shows now.
+        shown = [(statx(path), os.lstat(path)) for path in paths]
+        assert [told[2] for told, _ in shown] == [status.st_blocks for _, status in shown]
+        return [(told[0] & STATX_BTIME, status.st_mode, status.st_ino, status.st_nlink, status.st_uid, status.st_gid,
+                 status.st_size, status.st_rdev, status.st_mtime_ns, status.st_ctime_ns)
+                for told, status in shown]
+
+    paths = [fs.make(kind, kind, 0o640, ALICE) for kind in FILE_TYPES]
+    paths.append(fs.file("content", b"content" * 3000, 0o604, BOB))
+    for path in paths:
+        utimensat(path, (5, 6), (2**33, 8), follow=False)
+    with_fd(paths[-1], os.O_RDONLY, os.fsync)
+    before = [tuple(getattr(os.lstat(path), name) for name in (
+        "st_mode", "st_ino", "st_nlink", "st_uid", "st_gid", "st_size", "st_rdev", "st_mtime_ns",
+        "st_ctime_ns")) for path in paths]
+    fs.mount.remount()
+    assert attributes() == [(STATX_BTIME, *status) for status in before]
 
 
 @pytest.mark.parametrize("kind", FILE_TYPES)

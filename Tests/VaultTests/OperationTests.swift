@@ -270,6 +270,7 @@ import Testing
           try Sys.pwrite(replacement.descriptor.rawValue, $0, at: 0)
         }
       }
+      try vault.root.prepareReplacement(replacement)
       let converted = try vault.root.finishReplacement(replacement)
       #expect(converted.mode == mode)
       #expect(converted.status.mtime == original.status.mtime)

@@ -2,6 +2,7 @@
 // Unless said otherwise a function returns -1 and sets errno on failure, and does not retry EINTR.
 #pragma once
 #include "CLinuxBroker.h"
+#include "CLinuxIdentity.h"
 #include "CLinuxTransport.h"
 #include <pthread.h>
 #include <stdint.h>

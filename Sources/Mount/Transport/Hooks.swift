@@ -33,11 +33,20 @@ enum Hooks {
     guard unique == worker.unique, unique != 0 else { return writev(device, vectors, count) }
     worker.replied = true
     let all = UnsafeBufferPointer(start: vectors, count: Int(count))
-    if let entry = worker.entry { return entry.put(all) }
-    if worker.expectsInit, count == 2 {
+    if worker.asksForBirth {
+      return Statx.send(all, birth: worker.birth) { send($0, device, worker) }
+    }
+    if worker.expectsInit, worker.entry == nil, count == 2 {
       return replyToInit(device, all, worker)
     }
-    return writev(device, vectors, count)
+    return send(all, device, worker)
+  }
+
+  private static func send(
+    _ vectors: UnsafeBufferPointer<iovec>, _ device: Int32, _ worker: Worker
+  ) -> Int {
+    if let entry = worker.entry { return entry.put(vectors) }
+    return writev(device, vectors.baseAddress, Int32(vectors.count))
   }
 
   private static func replyToInit(

@@ -94,15 +94,12 @@ extension Session {
 
   /// INIT can only lower the kernel's default of 128 KiB, which cuts sequential reads into pieces of that size.
   private func raiseReadAhead() -> Int? {
-    guard let wanted = options.readAheadKiB, let entry = MountTable.entry(at: mountPoint) else {
+    guard let wanted = options.readAheadKiB, let readAhead else { return nil }
+    let text = Array("\(wanted)".utf8)
+    guard write(readAhead.rawValue, text, text.count) == text.count else {
+      logger.debug("read-ahead stays as it is: \(Errno(rawValue: errno))")
       return nil
     }
-    do throws(Errno) {
-      try TextFile.write("\(wanted)", to: "/sys/class/bdi/\(entry.device)/read_ahead_kb")
-      return wanted
-    } catch {
-      logger.debug("read-ahead stays as it is: \(error)")
-      return nil
-    }
+    return wanted
   }
 }

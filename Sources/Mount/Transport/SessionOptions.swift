@@ -32,6 +32,12 @@ public struct SessionOptions: Sendable {
   public var nonEmpty = false
   /// Further options from ``passedThrough`` (`noatime`, `sync`, ...).
   public var extra: [String] = []
+  /// Who is shown as owner of everything.
+  public var owners = OwnerMap()
+  /// Who serves a mount of root's; nil: this process as it is.
+  public var servant: Servant?
+  /// A broker started before root was given up.
+  public var broker: StartedBroker?
   /// Unmount after so many milliseconds without a request and without an open file; nil: never.
   public var idleMilliseconds: UInt64?
 

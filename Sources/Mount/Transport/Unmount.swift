@@ -18,6 +18,13 @@ enum Unmount {
 
 /// libfuse's set-uid helper.
 enum Fusermount {
+  /// Whether there is one to run.
+  static var isInstalled: Bool {
+    let path = getenv("PATH").map { String(cString: $0) } ?? ""
+    let directories = path.split(separator: ":").map(String.init) + ["/usr/bin", "/bin"]
+    return directories.contains { access("\($0)/fusermount3", X_OK) == 0 }
+  }
+
   /// `fusermount3 -u -q PATH`: nil when it succeeded.
   static func unmount(_ path: String) -> Errno? {
     let words = ["fusermount3", "-u", "-q", "--", path]

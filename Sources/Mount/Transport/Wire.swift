@@ -21,12 +21,14 @@ enum Wire {
   static let maximumPayload = 1 << 20
 
   enum Opcode {
+    static let getattr: UInt32 = 3
     static let setattr: UInt32 = 4
     static let open: UInt32 = 14
     static let write: UInt32 = 16
     static let initialize: UInt32 = 26
     static let create: UInt32 = 35
     static let temporaryFile: UInt32 = 51
+    static let statx: UInt32 = 52
   }
 
   /// FUSE_INIT flags, low word and `flags2` as one.

@@ -42,6 +42,10 @@ final class Worker {
   var replied = false
   /// The INIT request has not been answered yet and will be by this thread.
   var expectsInit = false
+  /// The request in hand came as a STATX.
+  private(set) var asksForBirth = false
+  /// When the object of a STATX was made, if its handler knows.
+  var birth: timespec?
   /// The ring entry that the request in hand came in, nil on the device.
   var entry: RingEntry?
   private var spare: Payload?
@@ -54,17 +58,22 @@ final class Worker {
     self.request = request
     let head = RequestHead(request)
     unique = head?.unique ?? 0
-    if head?.opcode == Wire.Opcode.temporaryFile { passAsCreate(request) }
+    asksForBirth = head?.opcode == Wire.Opcode.statx
+    if asksForBirth {
+      birth = nil
+      pass(request, as: Wire.Opcode.getattr)
+    }
+    // libfuse before 3.18 knows no TMPFILE. Its body and its reply are those of CREATE, and its name is "/",
+    // which no CREATE has, so that is what it becomes.
+    if head?.opcode == Wire.Opcode.temporaryFile { pass(request, as: Wire.Opcode.create) }
     replied = false
   }
 
-  /// libfuse before 3.18 knows no TMPFILE. Its body and its reply are those of CREATE, and its name is "/",
-  /// which no CREATE has, so that is what it becomes.
-  private func passAsCreate(_ request: UnsafeRawBufferPointer) {
+  private func pass(_ request: UnsafeRawBufferPointer, as opcode: UInt32) {
     // SAFETY: the bytes lie in a buffer of the transport's own, which nobody else looks at meanwhile; a head was
     // read from them, so there are eight.
     UnsafeMutableRawBufferPointer(mutating: request).storeBytes(
-      of: Wire.Opcode.create, toByteOffset: 4, as: UInt32.self)
+      of: opcode, toByteOffset: 4, as: UInt32.self)
   }
 
   func end() {
@@ -104,6 +113,12 @@ final class Worker {
 
 /// What libfuse does not tell a handler about the request in hand on the calling thread.
 public enum RequestContext {
+  /// When the object of the GETATTR in hand was made: told to a caller who asks for it.
+  public static var birth: timespec? {
+    get { Worker.current?.birth }
+    set { Worker.current?.birth = newValue }
+  }
+
   /// Whether the kernel asks this WRITE, SETATTR, OPEN or CREATE to strip suid and sgid.
   ///
   /// Only with HANDLE_KILLPRIV_V2 agreed (``Negotiated/handlesKillPrivileges``); then stripping on writes and
