@@ -96,8 +96,11 @@ def look(before, after):
                                             ("c", old.st_ctime_ns, status.st_ctime_ns))
             if was != now)
         size = None if stat.S_ISDIR(status.st_mode) else status.st_size
+        if is_link:
+            # A sealed link is made anew by a rename, and shows it once the kernel has forgotten the old one.
+            origin, moved = "link", ""
         state[path] = (
-            "new" if old is None else origin, oct(status.st_mode), status.st_uid, status.st_gid,
+            origin or "new", oct(status.st_mode), status.st_uid, status.st_gid,
             1 if is_link else status.st_nlink, size, status.st_rdev, moved)
     return state
 
