@@ -133,7 +133,7 @@ import Vault
       }
     }
     #expect(try fileSystem.status(inode).size == 14)
-    try fileSystem.close(inode.nodeid)
+    try fileSystem.close(inode.nodeid, flags: 0)
     #expect(made.opened.file.sharedContainer()?.isDirty == false)
     let entry = try #require(try fileSystem.vault.root.lookup(name))
     #expect(try fileSystem.vault.root.plainStatus(entry).size == 14)
@@ -146,7 +146,7 @@ import Vault
     let made = try fileSystem.createAndOpen(
       1, Array("file".utf8), mode: 0o644, flags: 0, caller, stripping: nil)
     let inode = try #require(made.entry.inode)
-    try fileSystem.close(inode.nodeid)
+    try fileSystem.close(inode.nodeid, flags: 0)
     #expect(inode.file != nil)
     fileSystem.settleEverything()
     #expect(inode.file == nil)
