@@ -57,8 +57,9 @@ let package = Package(
         "Mount", "Migration", "Vault", "Container", "Primitives", argumentParser, logging, system,
       ],
       swiftSettings: strict),
+    .target(name: "SystemCallSeam", path: "Tests/SystemCallSeam"),
     .target(
-      name: "TestSupport", dependencies: ["Container", "Primitives", system],
+      name: "TestSupport", dependencies: ["Container", "Primitives", "SystemCallSeam", system],
       path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
       name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport", system],

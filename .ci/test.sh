@@ -83,6 +83,7 @@ run_stage() {
     printf 'ok    %4d s   %s\n' "$took" "$note"
     # A skipped mount test is worth a loud line even where it is no failure.
     grep -E '^(SKIPPED|unstable:)' "$log" || true
+    Tests/Crash/counts "$log"
     summary+=("$(printf '%-11s ok    %4d s' "$name" "$took")")
     passed=$((passed + $(passed_tests "$log" | grep . || echo 0)))
     return 0

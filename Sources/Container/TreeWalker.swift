@@ -143,9 +143,14 @@ struct TreeWalker {
     }
     // Pages in use are only all known where nothing was passed over.
     guard older == nil else { return }
+    // A free list may go far beyond the end of the file, and memory must not follow it there.
     for extent in extents where extent.start < storedPages {
-      // A free list may go far beyond the end of the file, and memory must not follow it.
       _ = claim(Extent(start: extent.start, count: min(extent.end, storedPages) - extent.start))
+    }
+    let sorted = extents.sorted { $0.start < $1.start }
+    for (extent, following) in zip(sorted, sorted.dropFirst())
+    where extent.end > following.start && following.start >= storedPages {
+      note(.freeListOverlap, following)
     }
   }
 }

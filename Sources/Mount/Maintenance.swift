@@ -169,6 +169,7 @@ extension FileSystem {
         do { try settle(inode, file) } catch {
           log.error("\(path(inode)): could not be brought to the disk: \(ErrnoMap.reason(error))")
           if !all, maintenance.linger(inode, table, mustRetry: true) { continue }
+          vault.noteLostChanges()
         }
       }
       closeIfUnused(inode)
@@ -187,6 +188,7 @@ extension FileSystem {
       guard let file = inode.file, !isOrphan(inode, file) else { continue }
       do { try settle(inode, file) } catch {
         log.error("\(path(inode)): its last changes are lost: \(ErrnoMap.reason(error))")
+        vault.noteLostChanges()
       }
     }
     settle(at: Clock.milliseconds(), all: true)

@@ -82,7 +82,7 @@ public final class DirectoryStream: Sendable {
         }
         switch decode(raw, view) {
         case .item(let item): return item
-        case .skip: continue
+        case .skip: directory.sweep(raw.name, raw.kind, descriptor.rawValue)
         case .stray(let stray): if reader.strays.count < 1000 { reader.strays.append(stray) }
         }
       }

@@ -24,13 +24,18 @@ enum HeaderFile {
     try attempt("writing scrim.vault") { () throws(Errno) in
       let descriptor = try Sys.openat(
         vault, Format.newHeaderName, [.writeOnly, .create, .truncate, .noFollow], mode: 0o600)
-      try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
-        try Sys.pwrite(descriptor.rawValue, buffer, at: 0)
+      do throws(Errno) {
+        try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
+          try Sys.pwrite(descriptor.rawValue, buffer, at: 0)
+        }
+        try Sys.fsync(descriptor.rawValue)
+        try Sys.renameat2(
+          vault, Format.newHeaderName, vault, Format.headerName,
+          flags: replacing ? [] : .noReplace)
+      } catch {
+        try? Sys.unlinkat(vault, Format.newHeaderName)
+        throw error
       }
-      try Sys.fsync(descriptor.rawValue)
-      try Sys.renameat2(
-        vault, Format.newHeaderName, vault, Format.headerName,
-        flags: replacing ? [] : .noReplace)
       try Sys.fsync(vault)
     }
   }

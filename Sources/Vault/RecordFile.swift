@@ -19,9 +19,15 @@ enum RecordFile {
     } catch {
       throw .system(error, "reading a directory's record")
     }
-    if let bytes = try? Sys.getxattrPath(directory, Format.recordAttribute) {
+    do {
+      let bytes = try Sys.getxattrPath(directory, Format.recordAttribute)
       stored.isPresent = true
       stored.add(bytes, context.keys)
+    } catch Attributes.noData, .notSupported, .permissionDenied, .notPermitted {
+      // The file has to do.
+    } catch {
+      // Perhaps it holds the newer record.
+      throw .system(error, "reading a directory's record")
     }
     return stored
   }
@@ -36,6 +42,12 @@ enum RecordFile {
       guard let record = DirectoryRecord(opening: bytes, with: keys) else { return }
       if !records.contains(record) { records.append(record) }
     }
+  }
+
+  /// Puts the attribute back as it was, after a record could not be stored as a whole.
+  static func restoreAttribute(_ record: DirectoryRecord, keys: MasterKeys, in directory: Int32) {
+    guard let bytes = try? record.sealed(with: keys) else { return }
+    try? Sys.setxattrPath(directory, Format.recordAttribute, bytes)
   }
 
   /// Replaces a directory's record: the attribute, then the file.
@@ -70,11 +82,16 @@ enum RecordFile {
       let file = try Sys.openat(
         directory, Format.newRecordName, [.writeOnly, .create, .truncate, .noFollow],
         mode: 0o644)
-      try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
-        try Sys.pwrite(file.rawValue, buffer, at: 0)
+      do throws(Errno) {
+        try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
+          try Sys.pwrite(file.rawValue, buffer, at: 0)
+        }
+        if durable || !hasAttribute { try Sys.fdatasync(file.rawValue) }
+        try Sys.renameat2(directory, Format.newRecordName, directory, Format.recordName)
+      } catch {
+        try? Sys.unlinkat(directory, Format.newRecordName)
+        throw error
       }
-      if durable || !hasAttribute { try Sys.fdatasync(file.rawValue) }
-      try Sys.renameat2(directory, Format.newRecordName, directory, Format.recordName)
     }
     return hasAttribute
   }

@@ -10,6 +10,9 @@ final class SessionFile: Sendable {
   /// When torn commits are excused.
   let windows: [UncleanWindow]
 
+  /// When this session began, in Unix nanoseconds.
+  let start: Int64
+
   private struct Current {
     var state: SessionState
     /// The page the state is in.
@@ -95,6 +98,7 @@ final class SessionFile: Sendable {
   ) {
     self.number = number
     self.windows = windows
+    start = current.state.start
     self.keys = keys
     self.descriptor = descriptor
     self.current = Mutex(current)
@@ -117,6 +121,12 @@ final class SessionFile: Sendable {
       }
     }
     try outcome.get()
+  }
+
+  /// Whether what last changed at this time was left by an earlier session.
+  func isPredated(by changeTime: TimeSpec) -> Bool {
+    guard let moment = changeTime.unixNanoseconds else { return false }
+    return moment < start - UncleanWindow.grace
   }
 
   private static func load(

@@ -10,15 +10,21 @@ public struct UncleanWindow: Sendable, Equatable {
   public var end: Int64
 
   /// The kernel stamps inodes with a clock that lags the precise one, and clocks are set.
-  private static let grace: Int64 = 2_000_000_000
+  static let grace: Int64 = 2_000_000_000
 
   /// Whether an inode last changed at this time may hold a torn commit.
   func excuses(_ time: TimeSpec) -> Bool {
-    let (seconds, overflow) = time.seconds.multipliedReportingOverflow(by: 1_000_000_000)
-    if overflow { return false }
-    let moment = seconds &+ Int64(time.nanoseconds)
+    guard let moment = time.unixNanoseconds else { return false }
     return moment >= max(start, Int64.min + UncleanWindow.grace) - UncleanWindow.grace
       && moment <= end
+  }
+}
+
+extension TimeSpec {
+  /// Unix nanoseconds, as far as they fit.
+  var unixNanoseconds: Int64? {
+    let (moment, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    return overflow ? nil : moment &+ Int64(nanoseconds)
   }
 }
 

@@ -1,6 +1,7 @@
 public import Container
 public import Logging
 public import Primitives
+import Synchronization
 import SystemPackage
 
 /// An open vault.
@@ -89,6 +90,12 @@ public final class Vault: Sendable {
     return Vault(path: path, header: header, root: root, context: context, lock: lock)
   }
 
+  /// Says that the last changes of a file could not be stored before it was let go. The session then
+  /// ends as a crash ends it, so that a file never committed counts as empty, not as damaged.
+  public func noteLostChanges() {
+    context.hasLostChanges.store(true, ordering: .relaxed)
+  }
+
   /// Ends the session of a writer: everything on the backing filesystem is synced, then the
   /// session is marked clean. The lock goes when the vault does. Every container has been committed
   /// and let go before.
@@ -99,7 +106,7 @@ public final class Vault: Sendable {
     try attempt("syncing the vault's filesystem") { () throws(Errno) in
       try Sys.syncfs(context.base.rawValue)
     }
-    try context.session.end()
+    if !context.hasLostChanges.load(ordering: .relaxed) { try context.session.end() }
     if let lock {
       try? Sys.setLock(lock.descriptor.rawValue, RecordLock(.unlocked, start: 0, length: 1))
     }

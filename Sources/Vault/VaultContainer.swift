@@ -66,12 +66,11 @@ public final class VaultContainer: Sendable {
   public func commit(
     modificationTime: TimeSpec? = nil, hint: HintUpdate = .always
   ) throws(VaultError) -> Bool {
-    let committed = try attempt { () throws(ContainerError) in
+    // A commit may have been made also if what comes after it fails.
+    defer { noteCommit(hint) }
+    return try attempt { () throws(ContainerError) in
       try file.commit(modificationTime: modificationTime)
     }
-    if committed { context.durableCommits.note(durableKey, file.durableCommit) }
-    updateHint(hint)
-    return committed
   }
 
   /// Commits and waits until the medium has it.
@@ -85,17 +84,18 @@ public final class VaultContainer: Sendable {
   public func sync(
     modificationTime: TimeSpec? = nil, hint: HintUpdate = .always
   ) throws(VaultError) -> Bool {
-    let committed = try attempt { () throws(ContainerError) in
+    defer { noteCommit(hint) }
+    return try attempt { () throws(ContainerError) in
       try file.sync(modificationTime: modificationTime)
     }
-    context.durableCommits.note(durableKey, file.durableCommit)
-    if committed { updateHint(hint) }
-    return committed
   }
 
-  /// Brings the size hint up to date, format §8.7; where there are no attributes the header has to do.
-  private func updateHint(_ update: HintUpdate) {
+  /// Notes what is durable and brings the size hint up to date, format §8.7; where there are no
+  /// attributes the header has to do. Commits of several threads end in any order, so what is noted
+  /// is what holds now.
+  private func noteCommit(_ update: HintUpdate) {
     hint.withLock { stored in
+      context.durableCommits.note(durableKey, file.durableCommit)
       guard let last = file.lastCommit else { return }
       let wanted = SizeHint(
         size: last.size, backingLength: last.backingLength, commit: last.commit)
@@ -151,6 +151,8 @@ final class ContainerRegistry: Sendable {
   }
 
   private let table = Mutex(Table())
+  /// Read-locked while a file exists whose object is not registered yet.
+  private let creations = ReadWriteLock()
   private let gates = (0..<64).map { _ in Gate() }
 
   /// The object of an inode; opened, by one thread at a time, if there is none.
@@ -163,6 +165,17 @@ final class ContainerRegistry: Sendable {
       if let known = find(identity) { return known }
       return insert(try open())
     }
+  }
+
+  /// Makes a file and registers its object.
+  func creating<R>(_ body: () throws(VaultError) -> R) throws(VaultError) -> R {
+    try creations.withReadLock(body)
+  }
+
+  /// As `find`, for a file that is still empty: another thread may be just making it.
+  func findCreated(_ identity: InodeIdentity) -> VaultContainer? {
+    creations.withWriteLock {}
+    return find(identity)
   }
 
   func find(_ identity: InodeIdentity) -> VaultContainer? {

@@ -1,6 +1,7 @@
 import Container
 import Logging
 import Primitives
+import Synchronization
 import SystemPackage
 
 /// What all directories of an open vault share.
@@ -17,6 +18,8 @@ final class VaultContext: Sendable {
   let directories = DirectoryRegistry()
   let containers = ContainerRegistry()
   let durableCommits = DurableCommits()
+  /// Whether a file was let go with changes that could not be stored.
+  let hasLostChanges = Atomic<Bool>(false)
   let workspace: Workspace
   let descriptors: DescriptorPool
   let userID = Sys.effectiveUserID

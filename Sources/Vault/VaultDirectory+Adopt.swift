@@ -84,8 +84,7 @@ extension VaultDirectory {
       try requireFree(file.name, for: kind)
       try announce(isPlain ? .plainFiles : .containers)
       let backing = try backingName(file.name, kind, view.record)
-      if let sidecar = backing.sidecar { try write(sidecar, directory) }
-      try attempt("naming a file") { () throws(Errno) in
+      try naming("naming a file", backing, kind, directory) { () throws(Errno) in
         if let temporary = file.temporaryName {
           try renameToNew(directory, temporary, directory, backing.name)
         } else {
@@ -104,6 +103,17 @@ extension VaultDirectory {
     try? changing { (directory) throws(VaultError) in
       try? Sys.unlinkat(directory, temporary)
     }
+  }
+
+  /// Removes what a listing met under a temporary name, if an earlier session left it there. Links
+  /// stay: they may be what an interrupted exchange waits for.
+  func sweep(_ name: [UInt8], _ kind: FileKind, _ directory: Int32) {
+    guard name.starts(with: Format.temporaryPrefix), context.isWritable, kind != .symbolicLink,
+      let status = try? Sys.statx(directory, name, fields: .basic),
+      status.kind == .regular || status.kind == .directory,
+      context.session.isPredated(by: status.ctime)
+    else { return }
+    removeTemporary(name, directory)
   }
 
   /// Removes what a writer that was killed left under temporary names. Nobody else may be making
@@ -141,16 +151,12 @@ extension VaultDirectory {
       try announce(.plainFiles)
       let kind = EntryKind.of(.plain, names: record.names)
       let backing = try backingName(name, kind, view.record)
-      if let sidecar = backing.sidecar { try write(sidecar, directory) }
-      do throws(Errno) {
+      try naming("moving a file into the vault", backing, kind, directory) { () throws(Errno) in
         if keepsSource {
           try Sys.linkat(source, sourceName, directory, backing.name)
         } else {
           try renameToNew(source, sourceName, directory, backing.name)
         }
-      } catch {
-        dropSidecar(backing.name, kind, directory)
-        throw .system(error, "moving a file into the vault")
       }
       return try require(name)
     }
@@ -171,6 +177,7 @@ extension VaultDirectory {
       throw .system(.invalidArgument, "only files are linked")
     }
     return try VaultDirectory.changing(self, target) { (from, into) throws(VaultError) in
+      try requireStill(entry)
       if try target.lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       try target.announce(entry.mode == .plain ? .plainFiles : .containers)
       if entry.mode == .container {
@@ -180,8 +187,7 @@ extension VaultDirectory {
       }
       let kind = EntryKind.of(entry.mode, names: target.namePolicy)
       let backing = try target.backingName(name, kind, target.view.record)
-      if let sidecar = backing.sidecar { try target.write(sidecar, into) }
-      try attempt("making a hard link") { () throws(Errno) in
+      try target.naming("making a hard link", backing, kind, into) { () throws(Errno) in
         try Sys.linkat(from, entry.backingName, into, backing.name)
       }
       return try target.require(name)

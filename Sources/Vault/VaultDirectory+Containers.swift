@@ -40,6 +40,9 @@ extension VaultDirectory {
         excuse: TornExcuse(isExcused: isExcused), knownDurable: durable,
         workspace: context.workspace)
     } catch {
+      if status.size == 0, let created = context.containers.findCreated(entry.identity) {
+        return created
+      }
       logDamage(entry, "\(error)")
       throw .container(error)
     }
@@ -124,11 +127,15 @@ extension VaultDirectory {
   ) throws(VaultError) {
     let file = container.file
     if file.bindingsOverflow { return }
-    let present = file.bindings
     let accepted = acceptedBindings(entry)
-    if accepted.contains(where: { present.contains($0) }) { return }
+    // A rename away and back between looking at the bindings and at the name is not damage.
+    for attempt in 0..<4 {
+      let present = file.bindings
+      if accepted.contains(where: { present.contains($0) }) { return }
+      if isExcused { break }
+      if attempt < 3 { try requireStill(entry) }
+    }
     guard isExcused else {
-      try requireStill(entry)
       logDamage(entry, "the container belongs to another name or directory")
       throw .damaged("the container belongs to another name or directory")
     }

@@ -35,29 +35,32 @@ extension VaultDirectory {
       try requireFree(name, for: kind)
       try announce(policy == .plain ? .plainFiles : .containers)
       let backing = try backingName(name, kind, record)
-      if let sidecar = backing.sidecar { try write(sidecar, directory) }
-      let descriptor = try attempt("creating a file") { () throws(Errno) in
-        SharedFD(
-          try Sys.openat(
-            directory, backing.name, [.readWrite, .create, .exclusive, .noFollow],
-            mode: mode & 0o7777))
+      return try context.containers.creating { () throws(VaultError) in
+        let descriptor = try naming("creating a file", backing, kind, directory) {
+          () throws(Errno) in
+          SharedFD(
+            try Sys.openat(
+              directory, backing.name, [.readWrite, .create, .exclusive, .noFollow],
+              mode: mode & 0o7777))
+        }
+        let status: FileStatus
+        do throws(VaultError) {
+          status = try finish(descriptor, owner, mode, directory)
+        } catch {
+          try? Sys.unlinkat(directory, backing.name)
+          dropSidecar(backing.name, kind, directory)
+          throw error
+        }
+        let entry = VaultEntry(
+          name: name, kind: kind, mode: inodeMode, backingName: backing.name, status: status,
+          origin: EntryOrigin(directory: record.id, name: name))
+        guard policy != .plain else {
+          return CreatedFile(entry: entry, descriptor: descriptor, container: nil)
+        }
+        let binding = context.keys.binding(of: name, in: record.id)
+        let container = try newContainer(descriptor, status, policy, [binding])
+        return CreatedFile(entry: entry, descriptor: descriptor, container: container)
       }
-      let status: FileStatus
-      do throws(VaultError) {
-        status = try finish(descriptor, owner, mode, directory)
-      } catch {
-        try? Sys.unlinkat(directory, backing.name)
-        throw error
-      }
-      let entry = VaultEntry(
-        name: name, kind: kind, mode: inodeMode, backingName: backing.name, status: status,
-        origin: EntryOrigin(directory: record.id, name: name))
-      guard policy != .plain else {
-        return CreatedFile(entry: entry, descriptor: descriptor, container: nil)
-      }
-      let binding = context.keys.binding(of: name, in: record.id)
-      let container = try newContainer(descriptor, status, policy, [binding])
-      return CreatedFile(entry: entry, descriptor: descriptor, container: container)
     }
   }
 
@@ -112,10 +115,14 @@ extension VaultDirectory {
       try announce(.specialFiles)
       let record = view.record
       let backing = try backingName(name, kind, record)
-      if let sidecar = backing.sidecar { try write(sidecar, directory) }
-      try attempt("making a special file") { () throws(Errno) in
+      try naming("making a special file", backing, kind, directory) { () throws(Errno) in
         try Sys.mknodat(directory, backing.name, mode: mode, device: device)
-        try context.giveTo(owner, directory, backing.name, mode: mode)
+        do throws(Errno) {
+          try context.giveTo(owner, directory, backing.name, mode: mode)
+        } catch {
+          try? Sys.unlinkat(directory, backing.name)
+          throw error
+        }
       }
       return try require(name)
     }
@@ -170,8 +177,7 @@ extension VaultDirectory {
         container.file.addBinding(context.keys.binding(of: name, in: record.id))
         try container.commit()
       }
-      if let sidecar = backing.sidecar { try write(sidecar, directory) }
-      try attempt("naming a temporary file") { () throws(Errno) in
+      try naming("naming a temporary file", backing, kind, directory) { () throws(Errno) in
         try Sys.link(file.descriptor.rawValue, to: directory, backing.name)
       }
       return try require(name)

@@ -20,9 +20,8 @@ extension VaultDirectory {
       if try lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       let record = view.record
       let backing = try backingName(name, .primary, record)
-      if let sidecar = backing.sidecar { try write(sidecar, directory) }
       let child = record.child(at: context.keys.binding(of: name, in: record.id))
-      let opened = try makeRecorded(child, mode, owner, directory, at: backing.name)
+      let opened = try makeRecorded(child, mode, owner, directory, at: backing)
       let status = try attempt("making a directory") { () throws(Errno) in
         try Sys.fstatx(opened.rawValue, fields: .entry)
       }
@@ -38,7 +37,7 @@ extension VaultDirectory {
   /// Makes a directory with its record under a reserved name and moves it into place.
   private func makeRecorded(
     _ record: DirectoryRecord, _ mode: UInt32, _ owner: Owner?, _ directory: Int32,
-    at backingName: [UInt8]
+    at backing: NameCoder.BackingName
   ) throws(VaultError) -> SharedFD {
     let temporary = VaultDirectory.temporaryName()
     // The record must be written whatever permissions the directory is to have.
@@ -52,14 +51,14 @@ extension VaultDirectory {
         SharedFD(try Sys.openat(directory, temporary, [.path, .directory, .noFollow]))
       }
       try RecordFile.store(record, keys: context.keys, in: opened.rawValue, durable: false)
-      try attempt("making a directory") { () throws(Errno) in
+      try naming("making a directory", backing, .primary, directory) { () throws(Errno) in
         try context.giveTo(owner, opened.rawValue, mode: mode, in: directory)
         if added != 0 {
           // Only the owner's bits change: with a default ACL the others are its mask.
           let present = try Sys.fstatx(opened.rawValue, fields: .mode).mode & 0o7777
           try Sys.chmodPath(opened.rawValue, mode: present & ~added)
         }
-        try renameToNew(directory, temporary, directory, backingName)
+        try renameToNew(directory, temporary, directory, backing.name)
       }
       return opened
     } catch {
@@ -112,12 +111,14 @@ extension VaultDirectory {
       try attempt("removing a directory") { () throws(Errno) in
         try Sys.renameat2(directory, entry.backingName, directory, temporary)
       }
-      // Whoever was about to create something in it has done so by now or never will.
-      guard try isEmpty(opened.rawValue) else {
-        try attempt("removing a directory") { () throws(Errno) in
-          try renameToNew(directory, temporary, directory, entry.backingName)
+      do throws(VaultError) {
+        // Whoever was about to create something in it has done so by now or never will.
+        guard try isEmpty(opened.rawValue) else {
+          throw .system(.directoryNotEmpty, "the directory is not empty")
         }
-        throw VaultError.system(.directoryNotEmpty, "the directory is not empty")
+      } catch {
+        try? renameToNew(directory, temporary, directory, entry.backingName)
+        throw error
       }
     } catch {
       known?.markRemoved(false)

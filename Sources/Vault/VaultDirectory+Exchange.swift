@@ -5,129 +5,230 @@ import SystemPackage
 extension VaultDirectory {
   /// Swaps two entries, RENAME_EXCHANGE.
   ///
-  /// Where both are stored under the same kind this is one step. Otherwise (and for symbolic links
-  /// whose sealed targets belong to their names) a crash in between leaves both, one of them
-  /// perhaps under a temporary name.
+  /// Where both are stored under the same kind this is one step, after which copies of symbolic
+  /// links, whose sealed targets belong to their names, take the originals' places: a link that a
+  /// crash left without its copy in place is finished when it is read. Otherwise one of them is
+  /// given its new name beside the old one before the other goes, so that neither is ever without.
   func exchange(
     _ left: VaultEntry, _ target: VaultDirectory, _ right: VaultEntry, _ from: Int32,
     _ into: Int32
   ) throws(VaultError) {
     if left.identity == right.identity { return }
-    let leftLink = try linkCopy(left, to: target, as: right.name, from, into)
-    let rightLink: LinkCopy?
+    var first = Side(entry: left, home: self, from, target: target, into, name: right.name)
+    var second = Side(entry: right, home: target, into, target: self, from, name: left.name)
     do throws(VaultError) {
-      rightLink = try target.linkCopy(right, to: self, as: left.name, into, from)
-    } catch {
-      if let leftLink { try? Sys.unlinkat(into, leftLink.temporary) }
-      throw error
-    }
-    do throws(VaultError) {
-      let leftChild = try prepareExchange(left, target, right.name)
-      let rightChild = try target.prepareExchange(right, self, left.name)
-      try swap(left, leftLink, target, right, rightLink, from, into)
-      try leftChild?.settle(in: target, name: right.name)
-      try rightChild?.settle(in: self, name: left.name)
-    } catch {
-      if let leftLink { try? Sys.unlinkat(into, leftLink.temporary) }
-      if let rightLink { try? Sys.unlinkat(from, rightLink.temporary) }
-      throw error
-    }
-  }
-
-  private typealias LinkCopy = (temporary: [UInt8], kind: EntryKind)
-
-  private func linkCopy(
-    _ entry: VaultEntry, to target: VaultDirectory, as name: [UInt8], _ from: Int32,
-    _ into: Int32
-  ) throws(VaultError) -> LinkCopy? {
-    guard entry.mode == .symbolicLink || entry.mode == .longLink,
-      try !keepsTarget(entry, in: target, from)
-    else { return nil }
-    return try copyLink(entry, to: target, as: name, from, into)
-  }
-
-  /// Adds the binding of the other name.
-  ///
-  /// - Returns: The directory, if it is one.
-  private func prepareExchange(
-    _ entry: VaultEntry, _ target: VaultDirectory, _ name: [UInt8]
-  ) throws(VaultError) -> VaultDirectory? {
-    guard entry.mode == .directory else {
-      try prepareMove(entry, to: target, as: name, isNewLink: false)
-      return nil
-    }
-    let child = try openDirectory(entry)
-    var ancestor: VaultDirectory? = target
-    while let directory = ancestor {
-      if directory === child {
-        throw .system(.invalidArgument, "a directory cannot be moved into itself")
+      try first.prepare()
+      try second.prepare()
+      try attempt("exchanging two names") { () throws(Errno) in
+        if first.place == right.backingName, second.place == left.backingName {
+          try first.swap(with: second)
+        } else if first.place == right.backingName {
+          try second.move(before: first)
+        } else if second.place == left.backingName {
+          try first.move(before: second)
+        } else {
+          try first.nameAnew(with: second)
+        }
       }
-      ancestor = directory.parent
+    } catch {
+      first.cancel()
+      second.cancel()
+      throw error
     }
-    let before = context.keys.binding(of: entry.origin.name, in: entry.origin.directory)
-    let after = context.keys.binding(of: name, in: target.view.record.id)
-    try child.updateRecord { $0.bindings = before == after ? [after] : [before, after] }
-    return child
+    first.settle()
+    second.settle()
   }
 
-  private func swap(
-    _ left: VaultEntry, _ leftLink: LinkCopy?, _ target: VaultDirectory, _ right: VaultEntry,
-    _ rightLink: LinkCopy?, _ from: Int32, _ into: Int32
-  ) throws(VaultError) {
-    let leftKind = leftLink?.kind ?? EntryKind.of(left.mode, names: target.namePolicy)
-    let rightKind = rightLink?.kind ?? EntryKind.of(right.mode, names: namePolicy)
-    let leftPlace = try target.backingName(right.name, leftKind, target.view.record)
-    let rightPlace = try backingName(left.name, rightKind, view.record)
-    if let sidecar = leftPlace.sidecar { try target.write(sidecar, into) }
-    if let sidecar = rightPlace.sidecar { try write(sidecar, from) }
-    try attempt("exchanging two names") { () throws(Errno) in
-      if leftPlace.name == right.backingName, rightPlace.name == left.backingName {
+  /// One of the two entries, on its way to the other's name.
+  private struct Side {
+    let entry: VaultEntry
+    let home: VaultDirectory
+    let homeDescriptor: Int32
+    let target: VaultDirectory
+    let targetDescriptor: Int32
+    let name: [UInt8]
+    /// Of a symbolic link: made for the other name.
+    private var copy: (temporary: [UInt8], kind: EntryKind)?
+    private var child: VaultDirectory?
+    /// The backing name to be.
+    private(set) var place: [UInt8] = []
+    private var kind = EntryKind.primary
+
+    init(
+      entry: VaultEntry, home: VaultDirectory, _ homeDescriptor: Int32, target: VaultDirectory,
+      _ targetDescriptor: Int32, name: [UInt8]
+    ) {
+      self.entry = entry
+      self.home = home
+      self.homeDescriptor = homeDescriptor
+      self.target = target
+      self.targetDescriptor = targetDescriptor
+      self.name = name
+    }
+
+    private var context: VaultContext { home.context }
+    private var oldBinding: Binding {
+      context.keys.binding(of: entry.origin.name, in: entry.origin.directory)
+    }
+    private var newBinding: Binding {
+      context.keys.binding(of: name, in: target.view.record.id)
+    }
+
+    /// Copies a link, and ties anything else to the other name too.
+    mutating func prepare() throws(VaultError) {
+      kind = EntryKind.of(entry.mode, names: target.namePolicy)
+      switch entry.mode {
+      case .symbolicLink, .longLink:
+        if try home.keepsTarget(entry, in: target, homeDescriptor) { break }
+        let made = try home.copyLink(
+          entry, to: target, as: name, homeDescriptor, targetDescriptor)
+        copy = made
+        kind = made.kind
+      case .directory: try prepareDirectory()
+      case .plain, .container, .special:
+        try home.prepareMove(entry, to: target, as: name, isNewLink: false)
+      }
+      let backing = try target.backingName(name, kind, target.view.record)
+      if let sidecar = backing.sidecar { try target.write(sidecar, targetDescriptor) }
+      place = backing.name
+    }
+
+    private mutating func prepareDirectory() throws(VaultError) {
+      let directory = try home.openDirectory(entry)
+      var ancestor: VaultDirectory? = target
+      while let current = ancestor {
+        if current === directory {
+          throw .system(.invalidArgument, "a directory cannot be moved into itself")
+        }
+        ancestor = current.parent
+      }
+      let (before, after) = (oldBinding, newBinding)
+      try directory.updateRecord { $0.bindings = before == after ? [after] : [before, after] }
+      child = directory
+    }
+
+    /// Undoes `prepare`.
+    func cancel() {
+      if let copy { try? Sys.unlinkat(targetDescriptor, copy.temporary) }
+      _ = try? child?.updateRecord { $0.bindings = [oldBinding] }
+      target.dropSidecar(place, kind, targetDescriptor)
+    }
+
+    /// Forgets the old name, once the entry has the new one. What fails here is only not tidied up.
+    func settle() {
+      home.dropSidecar(entry.backingName, entry.kind, homeDescriptor)
+      if let child {
+        child.place(in: target, name: name, backingName: place)
+        _ = try? child.updateRecord { $0.bindings = [newBinding] }
+      }
+      if entry.mode == .container {
+        context.containers.find(entry.identity)?.file.removeBinding(oldBinding)
+      }
+    }
+
+    // MARK: Ways to the new names
+
+    /// Each is stored under the other's name.
+    func swap(with other: Side) throws(Errno) {
+      let exchange = { () throws(Errno) in
         try Sys.renameat2(
-          from, left.backingName, into, right.backingName, flags: .exchange)
-      } else {
-        try swapStepwise(left, leftPlace.name, right, rightPlace.name, from, into)
+          homeDescriptor, entry.backingName, targetDescriptor, other.entry.backingName,
+          flags: .exchange)
       }
-      if let leftLink { try Sys.renameat2(into, leftLink.temporary, into, leftPlace.name) }
-      if let rightLink { try Sys.renameat2(from, rightLink.temporary, from, rightPlace.name) }
+      try exchange()
+      do throws(Errno) {
+        try putCopy()
+      } catch {
+        // Else the copies stay, for whoever reads the links.
+        if (try? exchange()) != nil { throw error }
+        return
+      }
+      do throws(Errno) {
+        try other.putCopy()
+      } catch  where copy == nil {
+        if (try? exchange()) != nil { throw error }
+      } catch {
+        // One of the links is in its place already, and this one's copy stays.
+      }
     }
-    if rightPlace.name != left.backingName { dropSidecar(left.backingName, left.kind, from) }
-    if leftPlace.name != right.backingName {
-      target.dropSidecar(right.backingName, right.kind, into)
-    }
-    forgetOldName(left)
-    target.forgetOldName(right)
-  }
 
-  /// The places differ from the present names, because the kinds or name policies do.
-  private func swapStepwise(
-    _ left: VaultEntry, _ leftPlace: [UInt8], _ right: VaultEntry, _ rightPlace: [UInt8],
-    _ from: Int32, _ into: Int32
-  ) throws(Errno) {
-    let waiting = VaultDirectory.temporaryName()
-    try Sys.renameat2(from, left.backingName, into, waiting)
-    do throws(Errno) {
-      try Sys.renameat2(into, right.backingName, from, rightPlace)
-    } catch {
-      try? Sys.renameat2(into, waiting, from, left.backingName)
-      throw error
+    private func putCopy() throws(Errno) {
+      guard let copy else { return }
+      try Sys.renameat2(targetDescriptor, copy.temporary, targetDescriptor, place)
     }
-    try Sys.renameat2(into, waiting, into, leftPlace)
-  }
 
-  private func forgetOldName(_ entry: VaultEntry) {
-    guard entry.mode == .container, let open = context.containers.find(entry.identity) else {
-      return
+    private func undoPut() {
+      if copy == nil {
+        try? Sys.renameat2(targetDescriptor, place, homeDescriptor, entry.backingName)
+      } else {
+        try? Sys.unlinkat(targetDescriptor, place)
+      }
     }
-    open.file.removeBinding(
-      context.keys.binding(of: entry.origin.name, in: entry.origin.directory))
-  }
 
-  /// Ends a directory's move: it is known at its new place only.
-  private func settle(in parent: VaultDirectory, name: [UInt8]) throws(VaultError) {
-    let record = parent.view.record
-    place(
-      in: parent, name: name,
-      backingName: try parent.backingName(name, .primary, record).name)
-    try updateRecord { $0.bindings = [context.keys.binding(of: name, in: record.id)] }
+    /// The other's place is free only when this one has gone from it.
+    func move(before other: Side) throws(Errno) {
+      try moveOrPut()
+      do throws(Errno) {
+        // Replaces this one's old link, if it is one.
+        try other.moveOrPut()
+      } catch {
+        undoPut()
+        throw error
+      }
+      other.removeOld()
+    }
+
+    private func moveOrPut() throws(Errno) {
+      if copy != nil { return try putCopy() }
+      try Sys.renameat2(homeDescriptor, entry.backingName, targetDescriptor, place)
+    }
+
+    /// Removes the link that was copied.
+    private func removeOld() {
+      if copy != nil { try? Sys.unlinkat(homeDescriptor, entry.backingName) }
+    }
+
+    /// Both places are free. The entry that would hide the other one at its old name goes in one
+    /// step, which shows the other there.
+    func nameAnew(with other: Side) throws(Errno) {
+      if entry.kind.rawValue < other.kind.rawValue { return try other.name(beside: self) }
+      try name(beside: other)
+    }
+
+    private func name(beside mover: Side) throws(Errno) {
+      let isLinked = try linkOrMove()
+      do throws(Errno) {
+        try Sys.renameat2(
+          mover.homeDescriptor, mover.entry.backingName, mover.targetDescriptor, mover.place)
+      } catch {
+        if isLinked {
+          try? Sys.unlinkat(targetDescriptor, place)
+        } else {
+          undoPut()
+        }
+        throw error
+      }
+      // Else the copy stays, for whoever reads the link.
+      try? mover.putCopy()
+      if isLinked { try? Sys.unlinkat(homeDescriptor, entry.backingName) }
+    }
+
+    /// - Returns: Whether the old name is still there.
+    private func linkOrMove() throws(Errno) -> Bool {
+      if copy != nil {
+        try putCopy()
+        return true
+      }
+      if entry.mode != .directory {
+        do throws(Errno) {
+          try Sys.linkat(homeDescriptor, entry.backingName, targetDescriptor, place)
+          return true
+        } catch .notPermitted, .notSupported {
+          // A filesystem without hard links.
+        }
+      }
+      try Sys.renameat2(homeDescriptor, entry.backingName, targetDescriptor, place)
+      return false
+    }
   }
 }

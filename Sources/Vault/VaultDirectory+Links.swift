@@ -22,8 +22,7 @@ extension VaultDirectory {
       let (temporary, kind) = try prepareLink(name, target, directory)
       do throws(VaultError) {
         let backing = try backingName(name, kind, view.record)
-        if let sidecar = backing.sidecar { try write(sidecar, directory) }
-        try attempt("making a symbolic link") { () throws(Errno) in
+        try naming("making a symbolic link", backing, kind, directory) { () throws(Errno) in
           try context.giveTo(owner, directory, temporary, mode: 0o777)
           try renameToNew(directory, temporary, directory, backing.name)
         }
@@ -116,7 +115,7 @@ extension VaultDirectory {
     // Two names are perhaps just being exchanged, which is not one step for links.
     if let target = try changes.withLock({ (_) throws(VaultError) in
       try requireStill(entry)
-      return try storedTarget(entry)
+      return try settledTarget(entry)
     }) {
       return target
     }
@@ -149,8 +148,41 @@ extension VaultDirectory {
       }
       return stored
     }
+    return openTarget(stored, entry)
+  }
+
+  /// Reads a target while nobody is exchanging names, and finishes what was interrupted.
+  private func settledTarget(_ entry: VaultEntry) throws(VaultError) -> [UInt8]? {
+    if let target = try storedTarget(entry) { return target }
+    return try waitingTarget(entry)
+  }
+
+  /// The target of a link whose exchange was interrupted: the copy made for its name waits under a
+  /// temporary one, and takes its place.
+  private func waitingTarget(_ entry: VaultEntry) throws(VaultError) -> [UInt8]? {
+    let listing = try openListing()
+    let directory = listing.rawValue
+    return try attempt("reading a symbolic link") { () throws(Errno) in
+      for waiting in try Sys.entries(of: directory)
+      where waiting.name.starts(with: Format.temporaryPrefix) && waiting.kind == .symbolicLink {
+        guard let target = openTarget(try Sys.readlinkat(directory, waiting.name), entry) else {
+          continue
+        }
+        if context.isWritable {
+          try Sys.renameat2(directory, waiting.name, directory, entry.backingName)
+        }
+        return target
+      }
+      return nil
+    }
+  }
+
+  /// nil for a target that was not sealed for the entry's name.
+  private func openTarget(_ stored: [UInt8], _ entry: VaultEntry) -> [UInt8]? {
     let view = view
-    guard let sealed = Base64URL.decode(Array(stored[Format.sealedTargetPrefix.count...])) else {
+    guard stored.starts(with: Format.sealedTargetPrefix),
+      let sealed = Base64URL.decode(Array(stored[Format.sealedTargetPrefix.count...]))
+    else {
       return nil
     }
     var ids = [entry.origin.directory]
@@ -181,7 +213,7 @@ extension VaultDirectory {
 
   /// Reads a target while this directory is being changed.
   func targetForCopy(_ entry: VaultEntry) throws(VaultError) -> [UInt8] {
-    guard let target = try storedTarget(entry) else { throw VaultDirectory.foreignTarget }
+    guard let target = try settledTarget(entry) else { throw VaultDirectory.foreignTarget }
     return target
   }
 
@@ -219,6 +251,8 @@ extension VaultDirectory {
   ) throws(VaultError) -> VaultEntry {
     if entry.mode == .directory { throw .system(.notPermitted, "a hard link to a directory") }
     return try VaultDirectory.changing(self, target) { (from, into) throws(VaultError) in
+      // The name is what is linked, so it must not have become another file's since the lookup.
+      try requireStill(entry)
       if try target.lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       switch entry.mode {
       case .symbolicLink, .longLink:
@@ -229,8 +263,7 @@ extension VaultDirectory {
         try prepareMove(entry, to: target, as: name, isNewLink: true)
         let kind = EntryKind.of(entry.mode, names: target.namePolicy)
         let backing = try target.backingName(name, kind, target.view.record)
-        if let sidecar = backing.sidecar { try target.write(sidecar, into) }
-        try attempt("making a hard link") { () throws(Errno) in
+        try target.naming("making a hard link", backing, kind, into) { () throws(Errno) in
           try Sys.linkat(from, entry.backingName, into, backing.name)
         }
       case .directory: break

@@ -218,18 +218,37 @@ extension VaultDirectory {
     }
   }
 
-  /// Removes a sidecar whose entry is gone, unless an entry of another kind shares it.
+  /// Runs a call that gives an entry its name, which may need a sidecar before.
+  func naming<R>(
+    _ what: @autoclosure () -> String, _ backing: NameCoder.BackingName, _ kind: EntryKind,
+    _ directory: Int32, _ call: () throws(Errno) -> R
+  ) throws(VaultError) -> R {
+    if let sidecar = backing.sidecar { try write(sidecar, directory) }
+    do {
+      return try call()
+    } catch {
+      if backing.sidecar != nil { dropSidecar(backing.name, kind, directory) }
+      throw .system(error, what())
+    }
+  }
+
+  /// Removes the sidecar of an entry that is gone, unless one of another kind shares it.
   func dropSidecar(_ backing: [UInt8], _ kind: EntryKind, _ directory: Int32) {
     let policy = namePolicy
     let prefix = policy == .sealed ? [Format.longPrefix] : Format.plainLongPrefix
     guard backing.starts(with: prefix), let suffix = kind.suffix(policy) else { return }
     let stem = Array(backing[..<(backing.count - suffix.count)])
     guard stem.count == prefix.count + Format.hashCount else { return }
-    if policy == .plain {
-      for other in [EntryKind.primary, .container, .longLink] {
-        guard let suffix = other.suffix(policy) else { continue }
-        let used = try? Sys.statx(directory, stem + suffix, fields: .type)
-        if used != nil { return }
+    for kind in EntryKind.allCases {
+      guard let suffix = kind.suffix(policy) else { continue }
+      do {
+        _ = try Sys.statx(directory, stem + suffix, fields: .type)
+        return
+      } catch .noSuchFileOrDirectory {
+        continue
+      } catch {
+        // Rather one too many than one that is missed.
+        return
       }
     }
     try? Sys.unlinkat(directory, stem + Format.sidecarSuffix)

@@ -104,7 +104,10 @@ extension VaultDirectory {
         return candidate
       }
       if known.identity == candidate.identity {
-        known.place(in: self, name: name, backingName: backingName)
+        // Unless a rename that came after the lookup has placed it elsewhere.
+        if !known.isPlaced(in: self, as: backingName), !known.isInPlace() {
+          known.place(in: self, name: name, backingName: backingName)
+        }
         return known
       }
       guard !known.isInPlace() else {
@@ -239,8 +242,7 @@ extension VaultDirectory {
       var records: [(name: [UInt8], record: DirectoryRecord)] = []
       for entry in try Sys.entries(of: listing.rawValue)
       where isAlternate(entry.name) {
-        guard let file = try? context.openForReading(directory, entry.name),
-          let bytes = try? readWhole(file.rawValue, limit: Format.maximumRecord + 1),
+        guard let bytes = try readAlternate(entry.name, directory, context),
           let record = DirectoryRecord(opening: bytes, with: context.keys)
         else { continue }
         records.append((entry.name, record))
@@ -251,6 +253,19 @@ extension VaultDirectory {
       return []
     } catch {
       throw .system(error, "reading a directory")
+    }
+  }
+
+  /// nil for what is no file that may be read. Any other failure counts: the stricter policy may be
+  /// the one that could not be read.
+  private static func readAlternate(
+    _ name: [UInt8], _ directory: Int32, _ context: VaultContext
+  ) throws(Errno) -> [UInt8]? {
+    do throws(Errno) {
+      let file = try context.openForReading(directory, name)
+      return try readWhole(file.rawValue, limit: Format.maximumRecord + 1)
+    } catch .noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory, .permissionDenied {
+      return nil
     }
   }
 
@@ -305,6 +320,7 @@ extension VaultDirectory {
         outcome = .success(isOrdered)
       } catch {
         if case .system(.permissionDenied, _) = error { throw .permissionDenied }
+        RecordFile.restoreAttribute(view.record, keys: context.keys, in: descriptor)
         outcome = .failure(error)
       }
     }

@@ -94,8 +94,11 @@ extension VaultDirectory {
       if try keepsTarget(source, in: target, from) { fallthrough }
       let copy = try copyLink(source, to: target, as: name, from, into)
       try target.install(copy, name, into, replacing: replaced)
-      try attempt("removing the old link") { () throws(Errno) in
+      do throws(Errno) {
         try Sys.unlinkat(from, source.backingName)
+      } catch {
+        if replaced == nil, let made = try? target.lookup(name) { try? target.unlink(made, into) }
+        throw .system(error, "removing the old link")
       }
       dropSidecar(source.backingName, source.kind, from)
       return try target.require(name)
@@ -104,12 +107,18 @@ extension VaultDirectory {
       if replaced != nil { try syncBeforeReplacing(source) }
       let kind = EntryKind.of(source.mode, names: target.namePolicy)
       let backing = try target.backingName(name, kind, target.view.record)
-      if let sidecar = backing.sidecar { try target.write(sidecar, into) }
-      try attempt("renaming a file") { () throws(Errno) in
+      try target.naming("renaming a file", backing, kind, into) { () throws(Errno) in
         try Sys.renameat2(from, source.backingName, into, backing.name)
       }
-      if let replaced { try target.removeReplaced(replaced, unless: backing.name, into) }
-      dropSidecarUnlessUsed(source, target, backing.name, from)
+      if let replaced {
+        do throws(VaultError) {
+          try target.removeReplaced(replaced, unless: backing.name, into)
+        } catch {
+          try? Sys.renameat2(into, backing.name, from, source.backingName)
+          throw error
+        }
+      }
+      dropSidecar(source.backingName, source.kind, from)
       dropOldBinding(source)
       return VaultEntry(
         name: name, kind: kind, mode: source.mode, backingName: backing.name,
@@ -197,13 +206,6 @@ extension VaultDirectory {
     forgetBinding(of: replaced)
   }
 
-  private func dropSidecarUnlessUsed(
-    _ source: VaultEntry, _ target: VaultDirectory, _ newName: [UInt8], _ directory: Int32
-  ) {
-    if target === self, source.backingName == newName { return }
-    dropSidecar(source.backingName, source.kind, directory)
-  }
-
   // MARK: Symbolic links
 
   /// Makes a link's stored form for another name, with owner and times as far as possible.
@@ -244,8 +246,7 @@ extension VaultDirectory {
   ) throws(VaultError) {
     do throws(VaultError) {
       let backing = try backingName(name, copy.kind, view.record)
-      if let sidecar = backing.sidecar { try write(sidecar, directory) }
-      try attempt("putting a link into place") { () throws(Errno) in
+      try naming("putting a link into place", backing, copy.kind, directory) { () throws(Errno) in
         if replacing == nil {
           try renameToNew(directory, copy.temporary, directory, backing.name)
         } else {
@@ -285,8 +286,8 @@ extension VaultDirectory {
     let isOrdered = try child.updateRecord {
       $0.bindings = before == after ? [after] : [before, after]
     }
-    if let sidecar = backing.sidecar { try target.write(sidecar, into) }
     do throws(VaultError) {
+      if let sidecar = backing.sidecar { try target.write(sidecar, into) }
       try child.withMoveAccess(isNewParent: target !== self) { () throws(Errno) in
         if replaced == nil {
           try renameToNew(from, source.backingName, into, backing.name)
@@ -297,6 +298,7 @@ extension VaultDirectory {
       }
     } catch {
       _ = try? child.updateRecord { $0.bindings = [before] }
+      target.dropSidecar(backing.name, .primary, into)
       throw error
     }
     child.place(in: target, name: name, backingName: backing.name)
@@ -304,17 +306,20 @@ extension VaultDirectory {
       let leftover = VaultEntry(
         name: source.name, kind: source.kind, mode: .directory,
         backingName: source.backingName, status: replaced.status, origin: source.origin)
-      try discard(leftover, from)
+      do throws(VaultError) {
+        try discard(leftover, from)
+      } catch {
+        try? Sys.renameat2(from, source.backingName, into, backing.name, flags: .exchange)
+        child.place(in: self, name: source.name, backingName: source.backingName)
+        _ = try? child.updateRecord { $0.bindings = [before] }
+        throw error
+      }
     }
-    if source.backingName != backing.name || target !== self {
-      dropSidecar(source.backingName, source.kind, from)
-    }
-    // The rename must be on the medium before the record forgets the old place.
-    if !isOrdered {
-      try target.sync()
-      try sync()
-    }
-    try child.updateRecord { $0.bindings = [after] }
+    dropSidecar(source.backingName, source.kind, from)
+    // The rename must be on the medium before the record forgets the old place; a record that goes
+    // on naming both is valid too.
+    if !isOrdered, (try? target.sync()) == nil || (try? sync()) == nil { return }
+    _ = try? child.updateRecord { $0.bindings = [after] }
   }
 
   /// Whether this directory is another one or inside it.

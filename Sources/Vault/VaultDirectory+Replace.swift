@@ -42,12 +42,18 @@ extension VaultDirectory {
       let (descriptor, temporary) = try attempt("converting a file") { () throws(Errno) in
         try openIncoming(directory)
       }
-      let status = try attempt("converting a file") { () throws(Errno) in
-        try Sys.fstatx(descriptor.rawValue, fields: .entry)
-      }
       let binding = context.keys.binding(of: entry.name, in: record.id)
-      let container =
-        policy == .plain ? nil : try newContainer(descriptor, status, policy, [binding])
+      let container: VaultContainer?
+      do throws(VaultError) {
+        let status = try attempt("converting a file") { () throws(Errno) in
+          try Sys.fstatx(descriptor.rawValue, fields: .entry)
+        }
+        container =
+          policy == .plain ? nil : try newContainer(descriptor, status, policy, [binding])
+      } catch {
+        if let temporary { try? Sys.unlinkat(directory, temporary) }
+        throw error
+      }
       return Replacement(
         original: entry, descriptor: descriptor, container: container, policy: policy,
         temporaryName: temporary)

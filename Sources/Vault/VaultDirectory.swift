@@ -91,16 +91,36 @@ public final class VaultDirectory: Sendable {
     }
   }
 
+  func isPlaced(in parent: VaultDirectory, as backingName: [UInt8]) -> Bool {
+    state.withLock { $0.parent === parent && $0.backingName == backingName }
+  }
+
   /// A descriptor of the backing directory, open with O_PATH: good for `*at` calls, status, and
   /// through /proc/self/fd for owner, mode, times and attributes.
   ///
   /// - Throws: `.system(.staleNFSFileHandle)` if the directory is no longer where it was.
   public func descriptor() throws(VaultError) -> SharedFD {
-    let (known, parent, backingName) = state.withLock { state in
-      state.wasUsed = true
-      return (state.descriptor, state.parent, state.backingName)
+    while true {
+      let (known, parent, backingName) = state.withLock { state in
+        state.wasUsed = true
+        return (state.descriptor, state.parent, state.backingName)
+      }
+      if let known { return known }
+      do throws(VaultError) {
+        return try open(parent, backingName)
+      } catch .system(.staleNFSFileHandle, let reason) {
+        // A rename may have come between.
+        let isSame = state.withLock { $0.parent === parent && $0.backingName == backingName }
+        if isSame { throw .system(.staleNFSFileHandle, reason) }
+      } catch {
+        throw error
+      }
     }
-    if let known { return known }
+  }
+
+  private func open(
+    _ parent: VaultDirectory?, _ backingName: [UInt8]
+  ) throws(VaultError) -> SharedFD {
     let opened: SharedFD
     do throws(VaultError) {
       let directory = try parent?.descriptor() ?? context.base

@@ -2,11 +2,15 @@
 
 import json
 import os
+import pty
 import random
+import re
 import shutil
+import subprocess
+import time
 
 import pytest
-from harness import DAMAGED, OK, scrim
+from harness import DAMAGED, OK, SCRIM, scrim
 
 CHECKED = 22
 PAGE = 4096
@@ -221,3 +225,37 @@ def test_damaged_entries_can_be_listed_and_removed_through_the_mount(filled):
             os.unlink(mount / name)
         assert not {"large", "twin", "small"} & set(os.listdir(mount.point))
     check(filled, "--deep", code=OK)
+
+
+def test_a_terminal_is_shown_the_progress(filled):
+    """The line is drawn over and over, and is gone at the end."""
+    main, terminal = pty.openpty()
+    try:
+        command = [SCRIM, "check", filled.path, "--deep", "--passphrase-file", filled.passphrase_file]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal, timeout=120)
+        os.set_blocking(main, False)
+        shown = os.read(main, 1 << 16).decode()
+    finally:
+        os.close(terminal)
+        os.close(main)
+    assert done.returncode == OK
+    lines = shown.split("\r\x1b[K")
+    assert re.search(r"\d+ entries, .*/s", lines[1]), shown
+    assert lines[-1] == "", shown
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_listing(filled):
+    """Leftovers of an earlier session are removed by whoever lists the directory, those of this one are not."""
+    old = os.path.join(filled.tree, ".scrim-new.old")
+    os.mkdir(old)
+    open(os.path.join(old, ".scrim-dir.new"), "w").close()
+    since = os.stat(old).st_ctime
+    # The clock of inodes lags: what is younger than two seconds before the session may be its own.
+    while time.time() < since + 2.5:
+        time.sleep(0.1)
+    with filled.mount() as mount:
+        young = os.path.join(filled.tree, ".scrim-new.young")
+        open(young, "w").close()
+        assert sorted(os.listdir(mount))[0] == "dir"
+        assert not os.path.exists(old)
+        assert os.path.exists(young)

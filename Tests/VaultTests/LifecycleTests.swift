@@ -21,6 +21,19 @@ import Testing
     try vault.reopen()
   }
 
+  /// The disk was full from the file's creation to the end of the session.
+  @Test(arguments: [false, true]) func aFileThatCouldNeverBeCommitted(isToldOf: Bool) throws {
+    let vault = try TestVault()
+    _ = try vault.root.createFile(bytes("file"), mode: 0o644, owner: nil)
+    if isToldOf { vault.vault.noteLostChanges() }
+    try vault.reopen()
+    if isToldOf {
+      #expect(try vault.root.content("file").isEmpty)
+    } else {
+      #expect(isRejected { try vault.root.content("file") })
+    }
+  }
+
   @Test func aReaderWritesNothing() throws {
     let vault = try TestVault()
     try vault.root.makeDirectory("d").makeFile("f", bytes("content"))

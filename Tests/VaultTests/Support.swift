@@ -47,10 +47,21 @@ final class TestVault {
 
   /// Opens again as after a crash: the session was not closed, the kernel dropped the lock.
   func crash() throws {
+    try closeAsAfterACrash()
+    try open()
+  }
+
+  /// Leaves the vault as a crash does, with some harm of its own.
+  func closeAsAfterACrash(_ harm: () throws -> Void = {}) throws {
     let copy = try folder.contents("vault/scrim.session")
     try vault.close()
     let session = try folder.makeFile("vault/scrim.session", copy)
     _ = consume session
+    try harm()
+  }
+
+  /// Opens again what was closed.
+  func open() throws {
     vault = try Vault.open(at: path, secret: testSecret, access: .readWrite)
   }
 

@@ -1,12 +1,8 @@
+import Glibc
 import Synchronization
-import Testing
-
-#if canImport(Glibc)
-  import Glibc
-#endif
 
 /// Runs a closure on several threads.
-enum ThreadRunner {
+public enum ThreadRunner {
   private final class Job: Sendable {
     let index: Int
     let body: @Sendable (Int) throws -> Bool
@@ -18,11 +14,13 @@ enum ThreadRunner {
     }
   }
 
+  /// Runs it and waits for all of them.
+  ///
   /// - Parameters:
   ///   - count: How many threads.
   ///   - body: Gets the thread's number.
   /// - Returns: What each gave; false where it threw.
-  static func run(count: Int, _ body: @escaping @Sendable (Int) throws -> Bool) -> [Bool] {
+  public static func run(count: Int, _ body: @escaping @Sendable (Int) throws -> Bool) -> [Bool] {
     let jobs = (0..<count).map { Job($0, body) }
     let threads = jobs.map { job in
       var thread = pthread_t()
