@@ -40,8 +40,13 @@ extension VaultDirectory {
         excuse: TornExcuse(isExcused: isExcused), knownDurable: durable,
         workspace: context.workspace)
     } catch {
-      if status.size == 0, let created = context.containers.findCreated(entry.identity) {
-        return created
+      if status.size == 0 {
+        if let created = context.containers.findCreated(entry.identity) { return created }
+        // It may have been made, stored and closed since.
+        let size = try attempt("opening a file") { () throws(Errno) in
+          try Sys.fstatx(descriptor.rawValue, fields: .size).size
+        }
+        if size > 0 { return try openStored(entry) }
       }
       logDamage(entry, "\(error)")
       throw .container(error)

@@ -256,6 +256,6 @@ def test_what_a_killed_writer_left_goes_with_the_next_listing(filled):
     with filled.mount() as mount:
         young = os.path.join(filled.tree, ".scrim-new.young")
         open(young, "w").close()
-        assert sorted(os.listdir(mount))[0] == "dir"
+        assert sorted(os.listdir(mount.point))[0] == "dir"
         assert not os.path.exists(old)
         assert os.path.exists(young)

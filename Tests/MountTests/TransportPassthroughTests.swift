@@ -111,8 +111,8 @@ import Testing
     let off = try ServerProcess(["io_uring=off"])
     #expect(off.ready.contains("io_uring=unavailable: switched off by option"))
     guard FuseDevice.offersRings else { return }
-    // Standard streams, device, pipe ends and probe fit; the rings' descriptors do not.
-    let starved = try ServerProcess(["io_uring=on", "nofile=6"])
+    // Standard streams, device, read-ahead, pipe ends and probe fit; the rings' descriptors do not.
+    let starved = try ServerProcess(["io_uring=on", "nofile=7"])
     #expect(starved.ready.contains("transport=/dev/fuse"))
     #expect(starved.ready.contains("io_uring=unavailable: io_uring could not be set up"))
     #expect(try Client.readAll("\(starved.mountPoint)/memory").count == 3 << 20)

@@ -118,15 +118,15 @@ final class ServerProcess {
     let program = words[0]
     var toChild: [Int32] = [0, 0]
     var fromChild: [Int32] = [0, 0]
-    guard pipe(&toChild) == 0, pipe(&fromChild) == 0 else { throw Self.failure("pipe") }
-    for end in [toChild[1], fromChild[0]] { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    // Other tests start their servers meanwhile, which must not inherit any end: Glibc's module has no pipe2.
+    let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+    guard socketpair(AF_UNIX, kind, 0, &toChild) == 0, socketpair(AF_UNIX, kind, 0, &fromChild) == 0
+    else { throw Self.failure("socketpair") }
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
     posix_spawn_file_actions_adddup2(&actions, toChild[0], 0)
     posix_spawn_file_actions_adddup2(&actions, fromChild[1], 1)
-    posix_spawn_file_actions_addclose(&actions, toChild[0])
-    posix_spawn_file_actions_addclose(&actions, fromChild[1])
     var arguments: [UnsafeMutablePointer<CChar>?] = words.map { word in strdup(word) }
     arguments.append(nil)
     defer { for argument in arguments { free(argument) } }
@@ -182,8 +182,16 @@ final class ServerProcess {
 
   func signal(_ number: Int32) { kill(pid, number) }
 
-  /// Unmounts as another process would.
-  func unmount() -> Bool { umount2(mountPoint, 0) == 0 }
+  /// Unmounts as another process would. Busy is what the mount is while a child of another test, not yet at its
+  /// program, has a copy of our descriptors.
+  func unmount() -> Bool {
+    for _ in 0..<600 {
+      if umount2(mountPoint, 0) == 0 { return true }
+      guard errno == EBUSY else { return false }
+      usleep(100_000)
+    }
+    return false
+  }
 
   /// The server's last line and wait status, once it is gone.
   func end() throws -> (line: String, status: Int32) {

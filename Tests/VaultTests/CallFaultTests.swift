@@ -117,6 +117,7 @@ import Testing
         try content.withUnsafeBytes { bytes in
           try replacement.container?.file.write(at: 0, from: bytes)
         }
+        try directory.prepareReplacement(replacement)
         _ = try directory.finishReplacement(replacement)
       } catch {
         directory.cancelReplacement(replacement)
