@@ -47,14 +47,7 @@ public final class Exporter: Sendable {
   public func run(
     _ directory: VaultDirectory, _ entry: VaultEntry?
   ) throws(TransferError) -> MigrationEnd {
-    var workers: [Worker] = []
-    for _ in 0..<2 {
-      workers.append(
-        try Worker { [self] in
-          let buffer = TransferBuffer()
-          while let item = queue.take() { process(item, buffer) }
-        })
-    }
+    let workers = try queue.startWorkers { [self] in process($0, $1) }
     if let entry {
       take(
         ExportItem(directory: directory, entry: entry, folder: base, place: [], path: entry.name))

@@ -1,96 +1,57 @@
-import Glibc
+import Primitives
 import SystemPackage
 
 /// A bounded queue between one producer and its worker threads.
-///
-/// Unchecked: everything is under `mutex`.
-final class JobQueue<Job: Sendable>: @unchecked Sendable {
-  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-  private let hasChanged = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+final class JobQueue<Job: Sendable>: Sendable {
+  private struct State {
+    var jobs: [Job] = []
+    var isClosed = false
+  }
+
   private let capacity: Int
-  private var jobs: [Job] = []
-  private var next = 0
-  private var isClosed = false
+  private let state = Monitor(State())
 
-  init(capacity: Int) {
-    self.capacity = capacity
-    pthread_mutex_init(mutex, nil)
-    pthread_cond_init(hasChanged, nil)
-  }
-
-  deinit {
-    pthread_cond_destroy(hasChanged)
-    pthread_mutex_destroy(mutex)
-    hasChanged.deallocate()
-    mutex.deallocate()
-  }
+  init(capacity: Int) { self.capacity = capacity }
 
   /// Waits for room, then adds a job.
   func add(_ job: Job) {
-    pthread_mutex_lock(mutex)
-    while jobs.count - next >= capacity { pthread_cond_wait(hasChanged, mutex) }
-    jobs.append(job)
-    pthread_cond_broadcast(hasChanged)
-    pthread_mutex_unlock(mutex)
+    // Nobody else adds, so the room stays.
+    state.wait { [capacity] in $0.jobs.count < capacity ? () : nil }
+    state.update { $0.jobs.append(job) }
   }
 
   /// Waits for a job; nil once the queue is closed and empty.
   func take() -> Job? {
-    pthread_mutex_lock(mutex)
-    defer { pthread_mutex_unlock(mutex) }
-    while next == jobs.count, !isClosed { pthread_cond_wait(hasChanged, mutex) }
-    guard next < jobs.count else { return nil }
-    let job = jobs[next]
-    next += 1
-    if next >= capacity {
-      jobs.removeFirst(next)
-      next = 0
+    let job: Job? = state.wait { state in
+      if !state.jobs.isEmpty { return .some(state.jobs.removeFirst()) }
+      return state.isClosed ? .some(nil) : nil
     }
-    pthread_cond_broadcast(hasChanged)
+    // Wakes the producer, who may wait for room.
+    state.update { _ in }
     return job
   }
 
   /// No more jobs come.
-  func close() {
-    pthread_mutex_lock(mutex)
-    isClosed = true
-    pthread_cond_broadcast(hasChanged)
-    pthread_mutex_unlock(mutex)
-  }
-}
+  func close() { state.update { $0.isClosed = true } }
 
-/// A thread that works until its body returns.
-struct Worker {
-  private let handle: pthread_t
-
-  private final class Start {
-    let body: @Sendable () -> Void
-
-    init(_ body: @escaping @Sendable () -> Void) {
-      self.body = body
+  /// Starts the threads that do the jobs, each with a buffer of its own, until the queue is closed and empty.
+  ///
+  /// - Parameter process: Does one job.
+  /// - Returns: The threads, to be joined.
+  /// - Throws: `.outside` if a thread cannot be started.
+  func startWorkers(
+    _ process: @escaping @Sendable (Job, TransferBuffer) -> Void
+  ) throws(TransferError) -> [WorkerThread] {
+    var workers: [WorkerThread] = []
+    for _ in 0..<2 {
+      let worker = try attempting("starting a thread") { () throws(Errno) in
+        try WorkerThread(name: "scrim-transfer") { [self] in
+          let buffer = TransferBuffer()
+          while let job = take() { process(job, buffer) }
+        }
+      }
+      workers.append(worker)
     }
-  }
-
-  init(_ body: @escaping @Sendable () -> Void) throws(TransferError) {
-    var handle = pthread_t()
-    let start = Unmanaged.passRetained(Start(body))
-    // SAFETY: the thread takes over the one reference passed here; on failure it is released below.
-    let result = pthread_create(
-      &handle, nil,
-      { argument in
-        guard let argument else { return nil }
-        Unmanaged<Start>.fromOpaque(argument).takeRetainedValue().body()
-        return nil
-      }, start.toOpaque())
-    guard result == 0 else {
-      start.release()
-      throw .outside(Errno(rawValue: result), "starting a thread")
-    }
-    self.handle = handle
-  }
-
-  /// Waits for its end. Call exactly once.
-  func join() {
-    pthread_join(handle, nil)
+    return workers
   }
 }

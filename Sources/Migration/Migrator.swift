@@ -70,14 +70,7 @@ public final class Migrator: Sendable {
       }
       chain.append(directory)
     }
-    var workers: [Worker] = []
-    for _ in 0..<2 {
-      workers.append(
-        try Worker { [self] in
-          let buffer = TransferBuffer()
-          while let item = queue.take() { process(item, buffer) }
-        })
-    }
+    let workers = try queue.startWorkers { [self] in process($0, $1) }
     // What a killed run left beside the target; the directories in it are cleared at the end.
     for place in chain { try? place.removeLeftovers() }
     for source in sources where !isStopping { begin(source, directory) }
