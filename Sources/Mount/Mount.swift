@@ -37,7 +37,7 @@ public enum Mount {
     options.passthroughProbe = options.passthroughProbe ?? probe?.rawValue
     options.vaultFolder = vault.path
     let fileSystem = try makeFileSystem(vault, root ?? vault.root, options, logger)
-    let maintenance = try startMaintenance(fileSystem)
+    let maintenance = try Session.start("scrim-sync") { fileSystem.maintain() }
     defer {
       fileSystem.maintenance.stop()
       maintenance.join()
@@ -49,7 +49,7 @@ public enum Mount {
     fileSystem.registry.withLock { $0 = session.backing }
     let idle = try startIdleWatch(fileSystem, session, options)
     defer { idle?.end() }
-    let converting = try startConverting(fileSystem, session)
+    let converting = try Session.start("scrim-convert") { fileSystem.convert(session) }
     defer {
       fileSystem.conversions.stop()
       converting.join()
@@ -91,26 +91,6 @@ public enum Mount {
       throw .io("reading the vault's root", error)
     } catch {
       throw .refused("the vault's root cannot be read: \(error)")
-    }
-  }
-
-  private static func startMaintenance(
-    _ fileSystem: FileSystem
-  ) throws(MountError) -> WorkerThread {
-    do {
-      return try WorkerThread(name: "scrim-sync") { fileSystem.maintain() }
-    } catch {
-      throw .io("starting a thread", error)
-    }
-  }
-
-  private static func startConverting(
-    _ fileSystem: FileSystem, _ session: Session
-  ) throws(MountError) -> WorkerThread {
-    do {
-      return try WorkerThread(name: "scrim-convert") { fileSystem.convert(session) }
-    } catch {
-      throw .io("starting a thread", error)
     }
   }
 

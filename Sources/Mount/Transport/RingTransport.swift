@@ -38,7 +38,7 @@ final class RingTransport: Sendable {
     for index in 0..<queues {
       do throws(MountError) {
         threads.append(
-          try session.start("scrim-ring-\(index)") {
+          try Session.start("scrim-ring-\(index)") {
             Self.live(RingQueue(session: session, index: index, depth: depth), state)
           })
       } catch {

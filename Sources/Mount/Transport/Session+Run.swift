@@ -28,7 +28,7 @@ extension Session {
     defer { destroy() }
     Signals.installWake()
     if handlingSignals { Self.blockTerminationSignals() }
-    let signals = handlingSignals ? try start("scrim-signals") { self.serveSignals() } : nil
+    let signals = handlingSignals ? try Session.start("scrim-signals") { self.serveSignals() } : nil
     var threads: [WorkerThread] = []
     let outcome = serve(&threads, onReady: onReady)
     awaitEnd(threads)
@@ -89,7 +89,7 @@ extension Session {
   private func startDeviceWorker(expectsInit: Bool) throws(MountError) -> WorkerThread {
     state.update { $0.serving += 1 }
     do throws(MountError) {
-      return try start("scrim-worker") {
+      return try Session.start("scrim-worker") {
         let worker = Worker(session: self)
         worker.expectsInit = expectsInit
         worker.serve { self.serveDevice($0) }
@@ -101,7 +101,8 @@ extension Session {
     }
   }
 
-  func start(
+  /// Starts a thread of the mount.
+  static func start(
     _ name: String, _ body: @escaping @Sendable () -> Void
   ) throws(MountError) -> WorkerThread {
     do throws(Errno) {
