@@ -1,7 +1,7 @@
-/// A set of page numbers as a bitmap of 32,768-page chunks, of which only those in use exist.
+/// A set of page numbers as a bitmap of 4,096-page chunks, of which only those in use exist.
 struct PageSet {
-  private static let chunkShift: UInt64 = 15
-  private static let chunkWords = 512
+  private static let chunkShift: UInt64 = 12
+  private static let chunkWords = 64
   private var chunks: [UInt64: [UInt64]] = [:]
 
   func contains(_ page: UInt64) -> Bool {

@@ -20,7 +20,7 @@ public enum CipherSuite: UInt8, Sendable, CaseIterable {
   }
 }
 
-/// Authenticated encryption under one key, with contexts that are set up once and reused.
+/// Authenticated encryption under one key, with a context that is set up once and reused.
 ///
 /// An instance may move between threads but serves one call at a time: its owner guards it with a
 /// lock or keeps one per thread. Sealing and opening allocate nothing.
@@ -32,14 +32,14 @@ public final class AEAD: @unchecked Sendable {
   /// Length of a tag, in bytes.
   public static let tagCount = 16
 
-  private let sealing: CipherContext
-  private let opening: CipherContext
+  /// For both directions: these algorithms expand a key for both in the same way.
+  private let context: CipherContext
 
-  /// Expands `key` for both directions.
+  /// Expands `key`.
   ///
   /// - Parameters:
   ///   - suite: The algorithm.
-  ///   - key: Exactly 32 bytes, copied into libcrypto's contexts and wiped with them.
+  ///   - key: Exactly 32 bytes, copied into libcrypto's context and wiped with it.
   /// - Throws: `.unavailable` where libcrypto lacks the algorithm, `.outOfMemory`.
   public init(suite: CipherSuite, key: UnsafeRawBufferPointer) throws(CryptoError) {
     precondition(key.count == AEAD.keyCount, "an AEAD key has 32 bytes")
@@ -48,18 +48,17 @@ public final class AEAD: @unchecked Sendable {
       case .aes256GCM: CipherAlgorithm.aes256GCM
       case .chaCha20Poly1305: CipherAlgorithm.chaCha20Poly1305
       }
-    sealing = try CipherContext(cipher, key: key, direction: .encrypt)
-    opening = try CipherContext(cipher, key: key, direction: .decrypt)
+    context = try CipherContext(cipher, key: key)
   }
 
-  /// Expands a secret of exactly 32 bytes for both directions.
+  /// Expands a secret of exactly 32 bytes.
   ///
   /// - Parameters:
   ///   - suite: The algorithm.
   ///   - key: Exactly 32 bytes.
   /// - Throws: `.unavailable` where libcrypto lacks the algorithm, `.outOfMemory`.
   public convenience init(suite: CipherSuite, key: SecretBytes) throws(CryptoError) {
-    // SAFETY: the contexts copy the key; `key` lives to the end of this call.
+    // SAFETY: the context copies the key; `key` lives to the end of this call.
     try self.init(suite: suite, key: UnsafeRawBufferPointer(key.storage))
     withExtendedLifetime(key) {}
   }
@@ -77,7 +76,7 @@ public final class AEAD: @unchecked Sendable {
     plain: UnsafeRawBufferPointer, into cipher: UnsafeMutableRawPointer,
     tag: UnsafeMutableRawPointer
   ) {
-    let context = sealing.raw
+    let context = context.raw
     let output = cipher.assumingMemoryBound(to: UInt8.self)
     var written: Int32 = 0
     var sealed = EVP_EncryptInit_ex(context, nil, nil, nil, nonce.bytePointer) == 1
@@ -115,7 +114,7 @@ public final class AEAD: @unchecked Sendable {
     nonce: UnsafeRawPointer, associatedData: UnsafeRawBufferPointer,
     cipher: UnsafeRawBufferPointer, into plain: UnsafeMutableRawPointer, tag: UnsafeRawPointer
   ) throws(CryptoError) {
-    let context = opening.raw
+    let context = context.raw
     let output = plain.assumingMemoryBound(to: UInt8.self)
     var written: Int32 = 0
     var opened = EVP_DecryptInit_ex(context, nil, nil, nil, nonce.bytePointer) == 1

@@ -14,31 +14,27 @@ struct CipherAlgorithm: @unchecked Sendable {
   static let aes256GCM = CipherAlgorithm("AES-256-GCM")
   static let chaCha20Poly1305 = CipherAlgorithm("ChaCha20-Poly1305")
   static let aes128CBC = CipherAlgorithm("AES-128-CBC")
-  static let aes128CTR = CipherAlgorithm("AES-128-CTR")
+  static let aes128ECB = CipherAlgorithm("AES-128-ECB")
   static let aes256CBC = CipherAlgorithm("AES-256-CBC")
-  static let aes256CTR = CipherAlgorithm("AES-256-CTR")
+  static let aes256ECB = CipherAlgorithm("AES-256-ECB")
 }
 
-/// A keyed EVP context; each use sets only the nonce anew.
+/// A keyed EVP context, for the encrypting direction until a use says otherwise.
 struct CipherContext: ~Copyable {
-  enum Direction: Int32 {
-    case decrypt = 0
-    case encrypt = 1
-  }
-
   let raw: OpaquePointer
 
-  /// Sets algorithm, key and direction; `key` must have the algorithm's length.
-  init(_ algorithm: CipherAlgorithm, key: UnsafeRawBufferPointer, direction: Direction)
-    throws(CryptoError)
-  {
+  /// Sets algorithm and key, which must have the algorithm's length, and begins with a vector of zeros.
+  init(_ algorithm: CipherAlgorithm, key: UnsafeRawBufferPointer) throws(CryptoError) {
     guard let cipher = algorithm.raw else {
       ERR_clear_error()
       throw .unavailable(algorithm: algorithm.name)
     }
     guard let context = EVP_CIPHER_CTX_new() else { throw .outOfMemory }
     let bytes = key.baseAddress?.bytePointer
-    guard EVP_CipherInit_ex(context, cipher, nil, bytes, nil, direction.rawValue) == 1 else {
+    let keyed = withUnsafeBytes(of: Block.zero) { vector in
+      EVP_EncryptInit_ex(context, cipher, nil, bytes, vector.baseAddress?.bytePointer) == 1
+    }
+    guard keyed else {
       EVP_CIPHER_CTX_free(context)
       ERR_clear_error()
       throw .outOfMemory

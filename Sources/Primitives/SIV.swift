@@ -2,14 +2,19 @@ import CCrypto
 
 /// AES-256-SIV, RFC 5297: deterministic authenticated encryption of short strings such as names.
 ///
-/// Built on AES-CBC and AES-CTR rather than libcrypto's own SIV, which allocates for every call and
-/// before 3.0.10 left empty associated data unauthenticated (CVE-2023-2975). Safe to use from
-/// several threads at once.
+/// Built on AES-CBC and single AES blocks rather than libcrypto's own SIV, which allocates for every
+/// call and before 3.0.10 left empty associated data unauthenticated (CVE-2023-2975). Safe to use
+/// from several threads at once.
 public struct SIV: Sendable {
   /// Length of a key, in bytes.
   public static let keyCount = 64
   /// How much longer a sealed string is, in bytes.
   public static let overhead = 16
+
+  /// Associated data that was taken in once, for many strings to be sealed or opened with.
+  public struct Prefix: Sendable {
+    fileprivate let state: Block
+  }
 
   private let key: SecretBytes
   private let contexts = Pool<SIVContext>()
@@ -29,14 +34,25 @@ public struct SIV: Sendable {
     contexts.give(try SIVContext(key: key))
   }
 
+  /// Takes associated data in.
+  ///
+  /// - Parameter associatedData: At most 126 strings, each authenticated in its place.
+  /// - Returns: What stands for them in `seal` and `open`.
+  /// - Throws: `.outOfMemory`.
+  public func prefix(_ associatedData: [[UInt8]]) throws(CryptoError) -> Prefix {
+    let context = try takeContext()
+    defer { contexts.give(context) }
+    return Prefix(state: context.state(after: associatedData))
+  }
+
   /// Encrypts; the same arguments always give the same result.
   ///
   /// - Parameters:
   ///   - plain: The bytes to seal; may be empty.
-  ///   - associatedData: At most 126 strings, each authenticated in its place.
+  ///   - prefix: The associated data.
   /// - Returns: The 16-byte synthetic IV, then as many bytes as `plain` has.
   /// - Throws: `.outOfMemory`.
-  public func seal(_ plain: [UInt8], associatedData: [[UInt8]]) throws(CryptoError) -> [UInt8] {
+  public func seal(_ plain: [UInt8], after prefix: Prefix) throws(CryptoError) -> [UInt8] {
     let context = try takeContext()
     defer { contexts.give(context) }
     return [UInt8](unsafeUninitializedCapacity: plain.count + SIV.overhead) { output, count in
@@ -45,7 +61,7 @@ public struct SIV: Sendable {
         rebasing: UnsafeMutableRawBufferPointer(output)[..<(plain.count + SIV.overhead)])
       let body = UnsafeMutableRawBufferPointer(rebasing: output[SIV.overhead...])
       let vector = plain.withUnsafeBytes { plain in
-        let vector = context.syntheticVector(plain, associatedData: associatedData)
+        let vector = context.syntheticVector(plain, prefix.state)
         context.applyKeystream(vector, to: plain, into: body)
         return vector
       }
@@ -54,14 +70,25 @@ public struct SIV: Sendable {
     }
   }
 
+  /// Encrypts a string whose associated data no other has.
+  ///
+  /// - Parameters:
+  ///   - plain: The bytes to seal; may be empty.
+  ///   - associatedData: At most 126 strings, each authenticated in its place.
+  /// - Returns: As above.
+  /// - Throws: `.outOfMemory`.
+  public func seal(_ plain: [UInt8], associatedData: [[UInt8]]) throws(CryptoError) -> [UInt8] {
+    try seal(plain, after: try prefix(associatedData))
+  }
+
   /// Verifies and decrypts.
   ///
   /// - Parameters:
   ///   - sealed: What `seal` returned.
-  ///   - associatedData: The strings sealed with, in the same order.
+  ///   - prefix: The associated data sealed with.
   /// - Returns: The bytes that were sealed.
   /// - Throws: `.authenticationFailed` (also for fewer than 16 bytes), `.outOfMemory`.
-  public func open(_ sealed: [UInt8], associatedData: [[UInt8]]) throws(CryptoError) -> [UInt8] {
+  public func open(_ sealed: [UInt8], after prefix: Prefix) throws(CryptoError) -> [UInt8] {
     guard sealed.count >= SIV.overhead else { throw .authenticationFailed }
     let context = try takeContext()
     defer { contexts.give(context) }
@@ -75,8 +102,7 @@ public struct SIV: Sendable {
         let vector = Block(sealed, at: 0)
         let body = UnsafeRawBufferPointer(rebasing: sealed[SIV.overhead...])
         context.applyKeystream(vector, to: body, into: output)
-        let expected = context.syntheticVector(
-          UnsafeRawBufferPointer(output), associatedData: associatedData)
+        let expected = context.syntheticVector(UnsafeRawBufferPointer(output), prefix.state)
         authentic = expected.equalsInConstantTime(vector)
       }
       if !authentic { output.wipe() }
@@ -84,6 +110,17 @@ public struct SIV: Sendable {
     }
     guard authentic else { throw .authenticationFailed }
     return plain
+  }
+
+  /// Verifies and decrypts a string whose associated data no other has.
+  ///
+  /// - Parameters:
+  ///   - sealed: What `seal` returned.
+  ///   - associatedData: The strings sealed with, in the same order.
+  /// - Returns: The bytes that were sealed.
+  /// - Throws: As above.
+  public func open(_ sealed: [UInt8], associatedData: [[UInt8]]) throws(CryptoError) -> [UInt8] {
+    try open(sealed, after: try prefix(associatedData))
   }
 
   private func takeContext() throws(CryptoError) -> SIVContext {
@@ -96,6 +133,8 @@ public struct SIV: Sendable {
 struct Block: Equatable {
   var high: UInt64
   var low: UInt64
+
+  static let zero = Block(high: 0, low: 0)
 
   init(high: UInt64, low: UInt64) {
     self.high = high
@@ -128,36 +167,38 @@ struct Block: Equatable {
 }
 
 /// The keyed ciphers behind one SIV call; whoever took it from the pool is its only user.
+///
+/// No call sets an initialisation vector, which costs libcrypto more than a few blocks do.
 private final class SIVContext: @unchecked Sendable {
   private let chaining: CipherContext
   private let counter: CipherContext
+  /// The last block that CBC gave, which it adds to the next one.
+  private var link = Block.zero
   /// CMAC's two subkeys (RFC 4493, section 2.3) and S2V's starting point.
-  private var wholeKey = Block(high: 0, low: 0)
-  private var partialKey = Block(high: 0, low: 0)
-  private var start = Block(high: 0, low: 0)
+  private var wholeKey = Block.zero
+  private var partialKey = Block.zero
+  private var start = Block.zero
 
   init(key: SecretBytes) throws(CryptoError) {
     let bytes = UnsafeRawBufferPointer(key.storage)
     let half = bytes.count / 2
     let short = half == 16
     chaining = try CipherContext(
-      short ? .aes128CBC : .aes256CBC, key: UnsafeRawBufferPointer(rebasing: bytes[..<half]),
-      direction: .encrypt)
+      short ? .aes128CBC : .aes256CBC, key: UnsafeRawBufferPointer(rebasing: bytes[..<half]))
     counter = try CipherContext(
-      short ? .aes128CTR : .aes256CTR, key: UnsafeRawBufferPointer(rebasing: bytes[half...]),
-      direction: .encrypt)
+      short ? .aes128ECB : .aes256ECB, key: UnsafeRawBufferPointer(rebasing: bytes[half...]))
     withExtendedLifetime(key) {}
     withUnsafeTemporaryAllocation(byteCount: 16, alignment: 8) { scratch in
-      Block(high: 0, low: 0).store(to: scratch, at: 0)
+      Block.zero.store(to: scratch, at: 0)
       wholeKey = chain(scratch).doubled
       partialKey = wholeKey.doubled
-      Block(high: 0, low: 0).store(to: scratch, at: 0)
+      Block.zero.store(to: scratch, at: 0)
       start = mac(scratch, count: 16)
     }
   }
 
-  /// S2V of RFC 5297, section 2.4.
-  func syntheticVector(_ plain: UnsafeRawBufferPointer, associatedData: [[UInt8]]) -> Block {
+  /// What S2V (RFC 5297, section 2.4) has computed before it comes to the plaintext.
+  func state(after associatedData: [[UInt8]]) -> Block {
     var state = start
     for data in associatedData {
       let part = data.withUnsafeBytes { data in
@@ -165,7 +206,12 @@ private final class SIVContext: @unchecked Sendable {
       }
       state = state.doubled ^ part
     }
-    return withScratch(plain) { scratch in
+    return state
+  }
+
+  /// S2V's end.
+  func syntheticVector(_ plain: UnsafeRawBufferPointer, _ state: Block) -> Block {
+    withScratch(plain) { scratch in
       if plain.count >= 16 {
         let end = plain.count - 16
         (Block(UnsafeRawBufferPointer(scratch), at: end) ^ state).store(to: scratch, at: end)
@@ -181,11 +227,19 @@ private final class SIVContext: @unchecked Sendable {
   func applyKeystream(
     _ vector: Block, to input: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer
   ) {
-    guard let source = input.baseAddress, let target = output.baseAddress, !input.isEmpty else {
-      return
+    guard !input.isEmpty else { return }
+    // With its top bit cleared the lower half cannot overflow.
+    var block = Block(high: vector.high, low: vector.low & 0x7FFF_FFFF_7FFF_FFFF)
+    let whole = (input.count + 15) / 16 * 16
+    withUnsafeTemporaryAllocation(byteCount: whole, alignment: 8) { stream in
+      for offset in stride(from: 0, to: whole, by: 16) {
+        block.store(to: stream, at: offset)
+        block.low += 1
+      }
+      encrypt(counter.raw, stream)
+      for index in 0..<input.count { output[index] = input[index] ^ stream[index] }
+      stream.wipe()
     }
-    let initial = Block(high: vector.high, low: vector.low & 0x7FFF_FFFF_7FFF_FFFF)
-    encrypt(counter.raw, initial: initial, source, input.count, into: target)
   }
 
   /// CMAC (RFC 4493) of the first `count` bytes; `scratch` is overwritten and has room for padding.
@@ -200,25 +254,22 @@ private final class SIVContext: @unchecked Sendable {
 
   /// The last block of AES-CBC from a zero vector; whole blocks, encrypted in place.
   private func chain(_ blocks: UnsafeMutableRawBufferPointer) -> Block {
-    guard let base = blocks.baseAddress else { preconditionFailure("CMAC has at least one block") }
-    encrypt(chaining.raw, initial: Block(high: 0, low: 0), base, blocks.count, into: base)
-    return Block(UnsafeRawBufferPointer(blocks), at: blocks.count - 16)
+    // Takes away what CBC goes on from.
+    (Block(UnsafeRawBufferPointer(blocks), at: 0) ^ link).store(to: blocks, at: 0)
+    encrypt(chaining.raw, blocks)
+    link = Block(UnsafeRawBufferPointer(blocks), at: blocks.count - 16)
+    return link
   }
 
-  private func encrypt(
-    _ context: OpaquePointer, initial: Block, _ source: UnsafeRawPointer, _ count: Int,
-    into target: UnsafeMutableRawPointer
-  ) {
-    var words = (initial.high.bigEndian, initial.low.bigEndian)
-    var written: Int32 = 0
-    let done = withUnsafeBytes(of: &words) { vector in
-      EVP_EncryptInit_ex(context, nil, nil, nil, vector.baseAddress?.bytePointer) == 1
-        && EVP_EncryptUpdate(
-          context, target.assumingMemoryBound(to: UInt8.self), &written, source.bytePointer,
-          Int32(count)) == 1
+  /// Whole blocks, in place.
+  private func encrypt(_ context: OpaquePointer, _ blocks: UnsafeMutableRawBufferPointer) {
+    guard let base = blocks.baseAddress?.assumingMemoryBound(to: UInt8.self) else {
+      preconditionFailure("at least one block")
     }
+    var written: Int32 = 0
+    let done = EVP_EncryptUpdate(context, base, &written, base, Int32(blocks.count)) == 1
     // A keyed block cipher given a length that fits an Int32 has no way to fail.
-    precondition(done && Int(written) == count, "libcrypto refused to encrypt")
+    precondition(done && Int(written) == blocks.count, "libcrypto refused to encrypt")
   }
 
   /// The padding both CMAC and S2V use: a one bit, then zeros to the end of the block.

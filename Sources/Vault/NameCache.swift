@@ -8,15 +8,36 @@ final class NameCache: Sendable {
   struct Key: Hashable {
     var name: [UInt8]
     var kind: EntryKind
+
+    func hash(into hasher: inout Hasher) {
+      Bytes(name).hash(into: &hasher)
+    }
+  }
+
+  /// Hashed at once; an array's own way takes one byte after the other.
+  private struct Bytes: Hashable {
+    let bytes: [UInt8]
+
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+    func hash(into hasher: inout Hasher) {
+      bytes.withUnsafeBytes { hasher.combine(bytes: $0) }
+    }
   }
 
   private struct Generation {
-    var backing: [Key: [UInt8]] = [:]
-    var plain: [[UInt8]: Key] = [:]
+    private var backing: [Key: [UInt8]] = [:]
+    private var plain: [Bytes: Key] = [:]
+
+    var count: Int { backing.count }
+
+    func backingName(_ key: Key) -> [UInt8]? { backing[key] }
+
+    func plainName(_ backing: [UInt8]) -> Key? { plain[Bytes(backing)] }
 
     mutating func insert(_ key: Key, _ name: [UInt8]) {
       backing[key] = name
-      plain[name] = key
+      plain[Bytes(name)] = key
     }
   }
 
@@ -35,8 +56,8 @@ final class NameCache: Sendable {
 
   func backingName(_ key: Key) -> [UInt8]? {
     table.withLock { table in
-      if let name = table.young.backing[key] { return name }
-      guard let name = table.old.backing[key] else { return nil }
+      if let name = table.young.backingName(key) { return name }
+      guard let name = table.old.backingName(key) else { return nil }
       promote(key, name, &table)
       return name
     }
@@ -44,8 +65,8 @@ final class NameCache: Sendable {
 
   func plainName(_ backing: [UInt8]) -> Key? {
     table.withLock { table in
-      if let key = table.young.plain[backing] { return key }
-      guard let key = table.old.plain[backing] else { return nil }
+      if let key = table.young.plainName(backing) { return key }
+      guard let key = table.old.plainName(backing) else { return nil }
       promote(key, backing, &table)
       return key
     }
@@ -60,7 +81,7 @@ final class NameCache: Sendable {
   }
 
   private func promote(_ key: Key, _ backing: [UInt8], _ table: inout Table) {
-    if table.young.backing.count >= capacity {
+    if table.young.count >= capacity {
       table.old = table.young
       table.young = Generation()
     }

@@ -6,6 +6,27 @@ struct NameCoder: Sendable {
   let keys: MasterKeys
   let id: DirectoryID
   let policy: NamePolicy
+  /// What most sealed names are sealed with; nil under plain names, or where memory ran out.
+  private let primaryPrefix: SIV.Prefix?
+
+  init(keys: MasterKeys, id: DirectoryID, policy: NamePolicy) {
+    self.keys = keys
+    self.id = id
+    self.policy = policy
+    primaryPrefix =
+      policy == .sealed ? try? NameCoder.prefix(of: .primary, in: id, keys) : nil
+  }
+
+  private static func prefix(
+    of kind: EntryKind, in id: DirectoryID, _ keys: MasterKeys
+  ) throws(CryptoError) -> SIV.Prefix {
+    try keys.names.prefix([id.bytes, [kind.rawValue]])
+  }
+
+  private func prefix(of kind: EntryKind) throws(CryptoError) -> SIV.Prefix {
+    if kind == .primary, let primaryPrefix { return primaryPrefix }
+    return try NameCoder.prefix(of: kind, in: id, keys)
+  }
 
   /// A name in the backing directory, with the sidecar it needs if it is a hash.
   struct BackingName: Equatable {
@@ -59,9 +80,7 @@ struct NameCoder: Sendable {
     case .plain: return NameCoder.escaped(name)
     case .sealed:
       do {
-        let sealed = try keys.names.seal(
-          Padding.pad(name), associatedData: [id.bytes, [kind.rawValue]])
-        return Base64URL.encode(sealed)
+        return Base64URL.encode(try keys.names.seal(Padding.pad(name), after: prefix(of: kind)))
       } catch {
         throw .system(.noMemory, "sealing a name")
       }
@@ -132,7 +151,7 @@ struct NameCoder: Sendable {
       return NameCoder.escaped(name) == stem ? name : nil
     case .sealed:
       guard let sealed = Base64URL.decode(stem),
-        let padded = try? keys.names.open(sealed, associatedData: [id.bytes, [kind.rawValue]])
+        let padded = try? keys.names.open(sealed, after: prefix(of: kind))
       else { return nil }
       return Padding.unpad(padded)
     }

@@ -66,7 +66,10 @@ extension VaultDirectory {
   func backingName(
     _ name: [UInt8], _ kind: EntryKind, _ record: DirectoryRecord
   ) throws(VaultError) -> NameCoder.BackingName {
-    let coder = NameCoder(keys: context.keys, id: record.id, policy: record.names)
+    let own = view.coder
+    let coder =
+      own.id == record.id && own.policy == record.names
+      ? own : NameCoder(keys: context.keys, id: record.id, policy: record.names)
     guard record.names == .sealed, record.id == id else {
       return try coder.encode(name, kind: kind)
     }
