@@ -77,7 +77,7 @@ extension FileSystem {
       BackingIdentity(created.entry.status), mode: created.entry.mode, link: link)
     let backing = created.container.map { OpenFile.Backing.container($0) }
     let file = adopt(inode, backing ?? .plain(created.descriptor))
-    noteCreated(inode, file, created.entry.status)
+    noteCreated(inode, file, created.entry.status, in: parent)
     var entry = Entry(
       inode: inode,
       parameters: parameters(inode, created.entry.status, namesAreOurs: !directory.isNative))
@@ -141,7 +141,7 @@ extension FileSystem {
     let backing = made.container.map { OpenFile.Backing.container($0) }
     let file = adopt(inode, backing ?? .plain(made.descriptor))
     file.setTemporary(made)
-    noteCreated(inode, file, made.status)
+    noteCreated(inode, file, made.status, in: parent)
     let entry = Entry(
       inode: inode,
       parameters: parameters(inode, made.status, namesAreOurs: !directory.isNative))
@@ -158,15 +158,17 @@ extension FileSystem {
   }
 
   private func hasDefaultList(_ inode: Inode, _ directory: VaultDirectory) throws -> Bool {
-    // Other programs may set one where the backing directory is the data.
-    let known = directory.isNative ? .unknown : inode.defaultList.load(ordering: .relaxed)
+    let known = inode.defaultList.load(ordering: .relaxed)
     guard known == .unknown else { return known == .present }
     let descriptor = try directory.descriptor()
     let empty = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     let size = try? Sys.getxattrPath(descriptor.rawValue, Self.defaultList, into: empty)
     let isPresent = (size ?? 0) > 0
-    // The kernel lets nobody set a list while an entry is made.
-    inode.defaultList.store(isPresent ? .present : .absent, ordering: .relaxed)
+    // Other programs may set one where the backing directory is the data. Elsewhere the kernel lets nobody set one
+    // while an entry is made.
+    if !directory.isNative {
+      inode.defaultList.store(isPresent ? .present : .absent, ordering: .relaxed)
+    }
     return isPresent
   }
 

@@ -249,8 +249,11 @@ extension FileSystem {
   }
 
   /// Notes that a file was made, whose times the kernel is about to be told.
-  func noteCreated(_ inode: Inode, _ file: OpenFile, _ status: FileStatus) {
+  func noteCreated(_ inode: Inode, _ file: OpenFile, _ status: FileStatus, in parent: Inode) {
     guard file.container != nil else { return }
+    if parent.defaultList.load(ordering: .relaxed) == .absent {
+      inode.attributes.store(.absent, ordering: .relaxed)
+    }
     file.setModification(status.mtime)
     file.noteDirty()
     maintenance.watch(inode, file)

@@ -18,7 +18,23 @@ extension FileSystem {
   func attribute(_ nodeid: UInt64, _ name: [UInt8]) throws -> [UInt8] {
     let inode = try inode(nodeid)
     if Self.isOwn(name) { return try ownAttribute(inode, name) }
-    return try attributes(of: inode).get(name)
+    if inode.attributes.load(ordering: .relaxed) == .absent { throw MountFailure.noAttribute }
+    let attributes = try attributes(of: inode)
+    if try isEmpty(attributes, of: inode) { throw MountFailure.noAttribute }
+    return try attributes.get(name)
+  }
+
+  /// Whether a container has no attributes at all. Looked up once: the kernel asks for one before the first write,
+  /// and whoever lists a directory asks for several of each file.
+  private func isEmpty(_ attributes: Attributes, of inode: Inode) throws -> Bool {
+    guard case .container = inode.mode, inode.attributes.load(ordering: .relaxed) == .unknown else {
+      return false
+    }
+    let found: Inode.Presence = try attributes.isEmpty() ? .absent : .present
+    // One that is being set meanwhile has been noted as present already.
+    return inode.attributes.compareExchange(
+      expected: .unknown, desired: found, ordering: .relaxed
+    ).original == .unknown && found == .absent
   }
 
   /// SETXATTR.
@@ -32,6 +48,7 @@ extension FileSystem {
     try beginChange(inode)
     defer { endChange(inode) }
     defer { forget(name, of: inode) }
+    inode.attributes.store(.present, ordering: .relaxed)
     try attributes(of: inode).set(name, value, mode: mode)
     if name == Self.accessList { try dropGroupBit(inode, by: writer) }
   }

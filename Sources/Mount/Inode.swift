@@ -55,6 +55,8 @@ final class Inode: Sendable {
 
   /// For directories that only this mount changes: whether they have an access list for new entries.
   let defaultList = Atomic<Presence>(.unknown)
+  /// For containers: whether they have attributes or an access list, as few do.
+  let attributes = Atomic<Presence>(.unknown)
 
   enum Presence: UInt8, AtomicRepresentable {
     case unknown

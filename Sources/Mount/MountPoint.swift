@@ -84,7 +84,8 @@ enum MountPoint {
     switch error {
     case .noSuchFileOrDirectory: .mountPointMissing(path)
     case .notDirectory: .notADirectory(path)
-    case .socketNotConnected, .connectionAbort: .staleMount(path)
+    // The last is how the end of a ring can reach who waits for an answer.
+    case .socketNotConnected, .connectionAbort, .canceled: .staleMount(path)
     default: .io("looking at the mount point \(path)", error)
     }
   }

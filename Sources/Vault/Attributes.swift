@@ -29,12 +29,6 @@ public struct Attributes: Sendable {
   /// - Returns: Its value.
   /// - Throws: `.system(.noData)` if there is none, `.damaged` if it does not open.
   public func get(_ name: [UInt8]) throws(VaultError) -> [UInt8] {
-    // The kernel asks for one before the first write to any file.
-    if let container, !container.mayHaveAttributes.load(ordering: .relaxed),
-      Attributes.prefixes.contains(where: { name.starts(with: $0) })
-    {
-      throw .system(Attributes.noData, "no such attribute")
-    }
     guard let stored = try storedName(name) else {
       throw .system(Attributes.noData, "no such attribute")
     }
@@ -66,7 +60,6 @@ public struct Attributes: Sendable {
       throw .system(.outOfRange, "the attribute's name is too long to be sealed")
     }
     let bytes = stored.isSealed ? try seal(value, stored.name) : value
-    container?.mayHaveAttributes.store(true, ordering: .relaxed)
     try attempt("setting an attribute") { () throws(Errno) in
       try Sys.setxattrPath(descriptor.rawValue, stored.name, bytes, mode: mode)
     }
@@ -91,19 +84,36 @@ public struct Attributes: Sendable {
   ///
   /// - Throws: `.system`, `.damaged` for a sealed name that does not open.
   public func list() throws(VaultError) -> [[UInt8]] {
-    let stored: [UInt8]
+    var names: [[UInt8]] = []
+    for stored in try storedNames() {
+      if let name = try plainName(stored) { names.append(name) }
+    }
+    return names
+  }
+
+  /// Whether there is nothing that `get` could find, access lists included.
+  ///
+  /// - Throws: `.system`.
+  public func isEmpty() throws(VaultError) -> Bool {
+    for stored in try storedNames() {
+      do throws(VaultError) {
+        if try plainName(stored) != nil { return false }
+      } catch {
+        // What does not open is there all the same.
+        return false
+      }
+    }
+    return true
+  }
+
+  private func storedNames() throws(VaultError) -> [[UInt8]] {
     do {
-      stored = try Sys.listxattrPath(descriptor.rawValue)
+      return try Sys.listxattrPath(descriptor.rawValue).split(separator: 0).map { Array($0) }
     } catch .notSupported {
       return []
     } catch {
       throw .system(error, "listing attributes")
     }
-    var names: [[UInt8]] = []
-    for part in stored.split(separator: 0) {
-      if let name = try plainName([UInt8](part)) { names.append(name) }
-    }
-    return names
   }
 
   // MARK: Names

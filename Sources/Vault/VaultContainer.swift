@@ -18,8 +18,6 @@ public final class VaultContainer: Sendable {
   private let durableKey: DurableCommits.Key
   /// Held while the hint is written, so that the last one written is the newest.
   private let hint: Mutex<StoredHint>
-  /// Whether it may have sealed attributes; a file that was just made has none.
-  let mayHaveAttributes: Atomic<Bool>
   private let isHintBehind = Atomic<Bool>(false)
 
   /// What is known of the size hint that is stored.
@@ -31,11 +29,10 @@ public final class VaultContainer: Sendable {
 
   init(
     _ file: ContainerFile, _ descriptor: SharedFD, _ status: FileStatus, _ context: VaultContext,
-    hint: StoredHint, isNew: Bool = false
+    hint: StoredHint
   ) {
     self.file = file
     self.hint = Mutex(hint)
-    mayHaveAttributes = Atomic(!isNew)
     self.descriptor = descriptor
     self.context = context
     identity = InodeIdentity(status)

@@ -85,7 +85,7 @@ extension VaultDirectory {
         workspace: context.workspace)
     }
     return context.containers.insert(
-      VaultContainer(file, descriptor, status, context, hint: .absent, isNew: true))
+      VaultContainer(file, descriptor, status, context, hint: .absent))
   }
 
   /// Makes a FIFO, socket or device, or an empty regular file.
