@@ -25,6 +25,8 @@ struct scrim_ring {
   const unsigned *completion_tail;
   unsigned completion_mask;
   const struct io_uring_cqe *completions;
+  int listens;
+  sigset_t listening;  // the thread's mask while it waits
 };
 
 // linux/fuse.h of the build machine may not know them: struct fuse_uring_cmd_req and its commands.
@@ -123,12 +125,23 @@ int scrim_ring_commit(struct scrim_ring *ring, uint64_t entry, uint16_t queue_id
   return queue(ring, FUSE_COMMIT_AND_FETCH, entry, &command, NULL);
 }
 
+int scrim_ring_listen(struct scrim_ring *ring, int signal) {
+  sigset_t blocked;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, signal);
+  int error = pthread_sigmask(SIG_BLOCK, &blocked, &ring->listening);
+  if (error != 0) return -error;
+  sigdelset(&ring->listening, signal);
+  ring->listens = 1;
+  return 0;
+}
+
 int scrim_ring_submit(struct scrim_ring *ring, unsigned completions) {
   __atomic_store_n(ring->submission_tail, ring->tail, __ATOMIC_RELEASE);
   unsigned head = __atomic_load_n(ring->submission_head, __ATOMIC_ACQUIRE);
   unsigned flags = completions > 0 ? IORING_ENTER_GETEVENTS : 0;
   int result = (int)syscall(SYS_io_uring_enter, ring->descriptor, ring->tail - head, completions,
-                            flags, NULL, _NSIG / 8);
+                            flags, ring->listens ? &ring->listening : NULL, (size_t)(_NSIG / 8));
   return result < 0 ? -errno : result;
 }
 

@@ -20,6 +20,13 @@ int scrim_pin_thread(int processor) {
   return result;
 }
 
+int scrim_unpin_thread(void) {
+  // Room for more processors than any kernel is built for.
+  cpu_set_t set[64];
+  int size = sched_getaffinity(getpid(), sizeof set, set);
+  return size >= 0 && sched_setaffinity(0, sizeof set, set) == 0 ? 0 : -errno;
+}
+
 static int get_capabilities(struct __user_cap_data_struct data[2]) {
   struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
   return syscall(SYS_capget, &header, data) == 0 ? 0 : -errno;

@@ -147,6 +147,12 @@ enum Clock {
     return UInt64(max(time.seconds, 0)) &* 1000 + UInt64(time.nanoseconds / 1_000_000) + 1
   }
 
+  /// Nanoseconds of a clock that is never set, for how long something takes.
+  static func nanoseconds() -> UInt64 {
+    let time = read(CLOCK_MONOTONIC)
+    return UInt64(max(time.seconds, 0)) &* 1_000_000_000 &+ UInt64(time.nanoseconds)
+  }
+
   /// Milliseconds since the machine started, those it was suspended included.
   static func sinceBoot() -> UInt64 {
     let time = read(CLOCK_BOOTTIME)

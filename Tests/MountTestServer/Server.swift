@@ -7,14 +7,17 @@ import Synchronization
 ///
 /// - `memory` holds 3 MiB of a pattern, `written` what was written to it (up to 4 MiB);
 /// - `slow` takes half a second to read; `silent` is never answered;
+/// - a read of `meeting` waits for another one, for ten seconds at most, and finds nothing if none comes;
 /// - every other name is a file of the backing folder, read and written with passthrough where possible.
 final class Server: @unchecked Sendable {
   static let memory: UInt64 = 2
   static let written: UInt64 = 3
   static let slow: UInt64 = 4
   static let silent: UInt64 = 5
+  static let meeting: UInt64 = 6
   static let special: [String: UInt64] = [
     "memory": memory, "written": written, "slow": slow, "silent": silent,
+    "meeting": meeting,
   ]
   static let memorySize = 3 << 20
   static let writtenCapacity = 4 << 20
@@ -32,6 +35,7 @@ final class Server: @unchecked Sendable {
     var names: [String: UInt64] = Server.special
     var paths: [UInt64: String] = [:]
     var writtenSize = 0
+    var met = 0
     var counters = Counters()
   }
 
@@ -97,7 +101,7 @@ final class Server: @unchecked Sendable {
     case 1: break
     case Self.memory: status.st_size = Self.memorySize
     case Self.written: status.st_size = table.withLock { $0.writtenSize }
-    case Self.slow, Self.silent: status.st_size = 4096
+    case Self.slow, Self.silent, Self.meeting: status.st_size = 4096
     default: return nil
     }
     return status
@@ -113,6 +117,13 @@ final class Server: @unchecked Sendable {
       for index in 0..<available { bytes[index] = Self.pattern(offset + index) }
     case Self.written:
       bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: content[offset..<offset + available]))
+    case Self.meeting:
+      table.withLock { $0.met += 1 }
+      for _ in 0..<1000 {
+        if table.withLock({ $0.met > 1 }) { return available }
+        usleep(10_000)
+      }
+      return 0
     default:
       usleep(500_000)
       for index in 0..<available { bytes[index] = 7 }

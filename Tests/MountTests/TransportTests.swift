@@ -96,6 +96,30 @@ import Testing
     #expect(try Client.readAll("\(server.mountPoint)/memory").count == 3 << 20)
   }
 
+  /// Each processor has one queue, with one thread; two reads that wait for each other show that there are more.
+  @Test(.enabled(if: FuseDevice.isUsable && FuseDevice.offersRings))
+  func slowKindsOfRequestsDoNotHoldUpTheirQueue() throws {
+    let server = try ServerProcess(["io_uring=on"])
+    let mountPoint = server.mountPoint
+    func readAlone(_ name: String) throws {
+      var first = cpu_set_t()
+      withUnsafeMutableBytes(of: &first) { $0[0] = 1 }
+      guard sched_setaffinity(0, MemoryLayout<cpu_set_t>.size, &first) == 0 else {
+        throw TransportTestError(description: "no way onto the first processor")
+      }
+      let file = try Client.open("\(mountPoint)/\(name)", O_RDONLY | O_DIRECT_FLAG)
+      defer { close(file) }
+      guard try Client.read(file, 4096, at: 0).count == 4096 else {
+        throw TransportTestError(description: "\(name): nothing")
+      }
+    }
+    #expect(onThreads(1) { _ in try readAlone("slow") } == [])
+    #expect(onThreads(2) { _ in try readAlone("meeting") } == [])
+    #expect(try Client.readAll("\(mountPoint)/memory").count == 3 << 20)
+    #expect(server.unmount())
+    #expect(try server.end().line == "end unmounted")
+  }
+
   @Test(.enabled(if: FuseDevice.isUsable), arguments: Kind.here)
   func unmountOfAnIdleMountEndsTheServer(_ kind: Kind) throws {
     let server = try ServerProcess([kind.rawValue])

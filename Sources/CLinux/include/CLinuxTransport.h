@@ -6,6 +6,9 @@
 /// Pins the calling thread to one processor.
 int scrim_pin_thread(int processor);
 
+/// Lets the calling thread run wherever the process's first thread may.
+int scrim_unpin_thread(void);
+
 /// Whether the calling thread's effective set holds the capability: 1, 0.
 int scrim_has_capability(int capability);
 
@@ -30,6 +33,9 @@ void scrim_ring_close(struct scrim_ring *ring);
 /// Queue FUSE_IO_URING_CMD_REGISTER with the header block and the payload, or _COMMIT_AND_FETCH. -ENOBUFS when full.
 int scrim_ring_register(struct scrim_ring *ring, uint64_t entry, uint16_t queue, const struct iovec *vectors);
 int scrim_ring_commit(struct scrim_ring *ring, uint64_t entry, uint16_t queue, uint64_t commit);
+
+/// From now on the signal reaches the calling thread only while it sleeps in the next call, which it ends.
+int scrim_ring_listen(struct scrim_ring *ring, int signal);
 
 /// Hands over what is queued, then sleeps until at least `completions` are there. Number handed over.
 int scrim_ring_submit(struct scrim_ring *ring, unsigned completions);

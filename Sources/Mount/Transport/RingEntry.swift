@@ -34,6 +34,9 @@ final class RingEntry {
   /// What REGISTER tells the kernel about this entry.
   var registration: UnsafePointer<iovec> { UnsafePointer(vectors) }
 
+  /// What the request in the entry asks for.
+  var opcode: UInt32 { header.load(fromByteOffset: 4, as: UInt32.self) }
+
   /// Names the request in the entry to COMMIT_AND_FETCH.
   var commitID: UInt64 {
     header.load(fromByteOffset: Wire.ringEntryOffset + 8, as: UInt64.self)

@@ -5,7 +5,7 @@ import Logging
 import Synchronization
 import SystemPackage
 
-/// One processor's queue: its ring, its entries, and the loop of the one thread that touches them.
+/// One processor's queue: its ring, its entries, and the loop of the one thread that touches the ring.
 final class RingQueue {
   private let session: Session
   private let index: Int
@@ -16,16 +16,14 @@ final class RingQueue {
   private var alive = 0
   /// Entries with a request that came while registering.
   private var early: [Int] = []
-  private let flat = UnsafeMutableRawBufferPointer.allocate(
-    byteCount: RingEntry.flatSize, alignment: 8)
+  private var side: SideThreads?
+  private var pace = Pace()
 
   init(session: Session, index: Int, depth: Int) {
     self.session = session
     self.index = index
     self.depth = min(max(depth, 1), 64)
   }
-
-  deinit { flat.deallocate() }
 
   /// Makes the ring and its memory, on the thread that will use them.
   func prepare() throws(RingFailure) {
@@ -34,9 +32,11 @@ final class RingQueue {
     _ = scrim_pin_thread(Int32(index))
     do throws(Errno) {
       ring = try Ring(entries: depth, device: session.device)
+      try ring?.listen(to: Signals.wake)
     } catch {
       throw RingFailure(reason: Self.reason(error))
     }
+    side = SideThreads(session: session, limit: min(depth, 8))
     for entry in 0..<depth {
       guard let made = RingEntry(index: entry) else {
         throw RingFailure(reason: "no memory for the rings")
@@ -76,32 +76,39 @@ final class RingQueue {
 
   /// Handles requests until the connection ends.
   func serve() {
-    Worker(session: session).serve { worker in
-      for entry in early { handle(entry, worker) }
+    RingHandler.serve(session) { handler in
+      for entry in early { handle(entry, handler) }
       while alive > 0, !session.stopping.load(ordering: .relaxed) {
-        guard step(worker) else { break }
+        guard step(handler) else { break }
       }
     }
   }
 
   /// Ends the ring; entries the kernel still held are taken from it.
   func close() {
+    side?.end()
     ring = nil
     entries = []
   }
 
   /// Sends what is due, waits, handles what came. False when the ring is of no use any more.
-  private func step(_ worker: Worker) -> Bool {
+  private func step(_ handler: RingHandler) -> Bool {
     guard let ring else { return false }
     let result = ring.submitAndWait()
     guard result >= 0 || [-EINTR, -EAGAIN, -EBUSY, -ETIME].contains(result) else {
       lost("waiting on queue \(index): \(Errno(rawValue: -result))")
       return false
     }
+    let finished = side?.takeFinished() ?? []
+    for work in finished {
+      pace.note(work.kind, work.nanoseconds)
+      commit(work.entry, work.commit)
+    }
     var completion = ring.next()
+    if !finished.isEmpty, completion != nil { _ = ring.submit() }
     while let (entry, result) = completion {
       if result >= 0, entries.indices.contains(entry) {
-        handle(entry, worker)
+        handle(entry, handler)
       } else {
         alive -= 1
         noteEnd(result)
@@ -113,30 +120,24 @@ final class RingQueue {
     return true
   }
 
-  /// Runs one request through libfuse and queues its reply.
-  private func handle(_ index: Int, _ worker: Worker) {
+  /// Runs one request and queues its reply, or has another thread run it.
+  private func handle(_ index: Int, _ handler: RingHandler) {
     let entry = entries[index]
-    let commit = entry.commitID
-    if let request = entry.flatten(into: flat) {
-      worker.entry = entry
-      worker.begin(request)
-      var buffer = fuse_buf()
-      buffer.mem = UnsafeMutableRawPointer(mutating: request.baseAddress)
-      buffer.size = request.count
-      fuse_session_process_buf(session.session, &buffer)
-      if !worker.replied {
-        session.logger.critical(
-          "operation \(RequestHead(request)?.opcode ?? 0) returned without a reply")
-        entry.fail(EIO)
-      }
-      worker.end()
+    let work = SideThreads.Work(entry: entry, commit: entry.commitID, kind: entry.opcode)
+    if pace.isSlow(work.kind), side?.run(work) == true { return }
+    if Pace.counts(work.kind) {
+      let begin = Clock.nanoseconds()
+      handler.run(entry)
+      pace.note(work.kind, Clock.nanoseconds() &- begin)
     } else {
-      session.logger.error("queue \(self.index): a request with impossible lengths")
-      entry.fail(EIO)
+      handler.run(entry)
     }
-    guard ring?.commit(entry: index, queue: UInt16(self.index), commit: commit) == true else {
-      lost("queue \(self.index) is full")
-      return
+    commit(entry, work.commit)
+  }
+
+  private func commit(_ entry: RingEntry, _ commit: UInt64) {
+    if ring?.commit(entry: entry.index, queue: UInt16(index), commit: commit) != true {
+      lost("queue \(index) is full")
     }
   }
 

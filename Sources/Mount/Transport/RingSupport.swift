@@ -75,6 +75,12 @@ final class Ring {
 
   deinit { scrim_ring_close(ring) }
 
+  /// Has a signal end the waits of the calling thread and reach it nowhere else, so that none comes too early.
+  func listen(to signal: Int32) throws(Errno) {
+    let result = scrim_ring_listen(ring, signal)
+    guard result == 0 else { throw Errno(rawValue: -result) }
+  }
+
   /// Queues a registration. `vectors` (header block, payload) must live until it is submitted.
   func register(entry: Int, queue: UInt16, vectors: UnsafePointer<iovec>) -> Bool {
     scrim_ring_register(ring, UInt64(entry), queue, vectors) == 0

@@ -24,8 +24,12 @@ enum Wire {
     static let getattr: UInt32 = 3
     static let setattr: UInt32 = 4
     static let open: UInt32 = 14
+    static let read: UInt32 = 15
     static let write: UInt32 = 16
+    static let fsync: UInt32 = 20
+    static let flush: UInt32 = 25
     static let initialize: UInt32 = 26
+    static let fsyncDirectory: UInt32 = 30
     static let create: UInt32 = 35
     static let temporaryFile: UInt32 = 51
     static let statx: UInt32 = 52
