@@ -32,12 +32,12 @@ extension VaultDirectory {
       policy: entry.mode == .longLink || policy == .plain ? .sealed : policy,
       session: context.session.number,
       bindings: [context.keys.binding(of: entry.origin.name, in: entry.origin.directory)])
-    let durable = context.durableCommits.find(DurableCommits.Key(status))
+    let known = context.commits.find(SeenCommits.Key(status))
     let file: ContainerFile
     do {
       file = try ContainerFile.open(
         store: FileBlockStore(descriptor), keys: context.keys.content, parameters: parameters,
-        excuse: TornExcuse(isExcused: isExcused), knownDurable: durable,
+        excuse: TornExcuse(isExcused: isExcused), known: known,
         workspace: context.workspace)
     } catch {
       if status.size == 0 {
@@ -59,6 +59,7 @@ extension VaultDirectory {
     let hint = isExcused ? .unknown : try checkRollback(entry, file, descriptor)
     let container = VaultContainer(file, descriptor, status, context, hint: hint)
     try checkBinding(entry, container, isExcused: isExcused)
+    if context.isWritable { file.endExposure() }
     return container
   }
 

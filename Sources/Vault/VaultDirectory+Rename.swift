@@ -185,7 +185,7 @@ extension VaultDirectory {
   private func syncBeforeReplacing(_ entry: VaultEntry) throws(VaultError) {
     guard entry.mode == .container else { return }
     let container = try openContainer(entry)
-    if container.file.durableCommit < container.file.commitNumber || container.file.isDirty {
+    if !container.file.isDurable {
       let status = try attempt("reading a file's status") { () throws(Errno) in
         try Sys.fstatx(container.descriptor.rawValue, fields: .mtime)
       }

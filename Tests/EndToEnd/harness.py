@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -22,6 +23,14 @@ SEED = int(os.environ.get("SCRIM_SEED", "20240601"))
 OK, SYSTEM, WRONG_SECRET, NOT_A_VAULT, LOCKED, DAMAGED = 0, 1, 10, 11, 12, 13
 MOUNT_FAILED, MOUNT_POINT, NOT_MOUNTED, BUSY, NOT_FOUND, NOT_EMPTY = 14, 15, 16, 17, 18, 19
 UNSUPPORTED, NO_PASSPHRASE, USAGE = 20, 21, 64
+
+
+counts = Counter()
+
+
+def count(what, number=1):
+    """Adds to what the end of a run says it did: Tests/Crash/counts."""
+    counts[what] += number
 
 
 def seeded(name):

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import harness
@@ -75,14 +76,14 @@ def write_tree(mount: Path) -> None:
     os.setxattr(mount / "other", "user.note", b"other note")
 
 
-def places_of(mount: Path, vault: Path) -> dict[str, str]:
+def places_of(mount: Path, vault: Path, names: Iterable[str] = ()) -> dict[str, str]:
     """Backing paths by inode number: a mount shows the numbers of the backing folder."""
     by_inode = {}
     for root, folders, files in os.walk(vault / "tree"):
         for entry in folders + files:
             path = os.path.join(root, entry)
             by_inode[os.lstat(path).st_ino] = os.path.relpath(path, vault)
-    names = [*FILES, "dir", "dir2", "empty", "plain", "link", "link2"]
+    names = names or [*FILES, "dir", "dir2", "empty", "plain", "link", "link2"]
     return {name: by_inode[os.lstat(mount / name).st_ino] for name in names}
 
 
@@ -276,6 +277,37 @@ def test_slot_zeroed(in_place):
     path = in_place.backing("medium")
     put_page(path, newest_slot(path), bytes(PAGE))
     check(in_place, "medium")
+
+
+@pytest.mark.parametrize("count", [4, 200], ids=["few", "many"])
+@pytest.mark.parametrize("synced", [True, False], ids=["synced", "closed"])
+def test_slot_cut_off(workspace, count, synced):
+    """After a second commit, without a hint that tells: neither zeros nor the end of the file bring the first back."""
+    scene = Scene.made_in(folder_in(workspace, "twice"))
+    workspace.vaults.append(scene)
+    first = {f"file {number}": b"first %d " % number * (10 if number % 2 else 2000) for number in range(count)}
+    with scene.mount() as mount:
+        for name, content in first.items():
+            (mount / name).write_bytes(content)
+    with scene.mount() as mount:
+        for name in first:
+            with open(mount / name, "r+b") as file:
+                file.write(b"second")
+                if synced:
+                    os.fsync(file.fileno())
+        scene.places |= places_of(mount.point, scene.path, first)
+    changed = [name for number, name in enumerate(first) if number % 4 != 3]
+    for number, name in enumerate(changed):
+        path = scene.backing(name)
+        os.removexattr(path, "user.scrim.hint")
+        if number % 3 == 1 and pages_of(path) == 2:
+            os.truncate(path, PAGE)
+        else:
+            put_page(path, newest_slot(path) if number % 3 else 1, bytes(PAGE))
+    with scene.mount() as mount:
+        assert [name for name in changed if read_error(mount / name) != "EIO"] == []
+        for name in first.keys() - set(changed):
+            assert (mount / name).read_bytes() == b"second" + first[name][6:]
 
 
 @pytest.mark.parametrize("age", [1, 2, 3])
