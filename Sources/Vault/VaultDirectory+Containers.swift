@@ -63,6 +63,19 @@ extension VaultDirectory {
     return container
   }
 
+  /// Makes sure that what is behind an entry was stored under its name, where that is authenticated.
+  ///
+  /// - Parameter entry: Any entry.
+  /// - Throws: `.damaged` if not; and as what opens it.
+  public func prove(_ entry: VaultEntry) throws(VaultError) {
+    switch entry.mode {
+    case .container: _ = try openContainer(entry)
+    case .directory: _ = try openDirectory(entry)
+    case .symbolicLink, .longLink: _ = try readLink(entry)
+    case .plain, .special: break
+    }
+  }
+
   /// Opens a plain file.
   ///
   /// - Parameters:

@@ -361,6 +361,47 @@ def test_file_renamed(scene):
     check(scene, "twin")
 
 
+@pytest.mark.parametrize("order", [("other", "small"), ("small", "other")])
+def test_file_linked(scene, order):
+    """A second name of one backing file, which the mount may know by its first."""
+    scene.backing("small").unlink()
+    os.link(scene.backing("other"), scene.backing("small"))
+    scene.backing("link").unlink()
+    os.link(scene.backing("link2"), scene.backing("link"), follow_symlinks=False)
+    with scene.mount() as mount:
+        os.listdir(mount.point)
+        for name in order:
+            os.stat(mount / name)
+            assert read_error(mount / name) == (None if name == "other" else "EIO"), name
+        assert (mount / "other").read_bytes() == FILES["other"]
+        assert os.readlink(mount / "link2") == "target of the second link"
+        with pytest.raises(OSError) as failure:
+            os.readlink(mount / "link")
+        assert failure.value.errno == errno.EIO
+        assert "small" in mount.log_text()
+
+
+def test_swapped_while_mounted(scene):
+    """What the mount and the kernel remember of one name must not show under another."""
+    with scene.mount() as mount, open(mount / "medium", "rb"), open(mount / "twin", "rb"):
+        changed = [name for name in FILES if not name.startswith("plain/")]
+        for name in changed:
+            (mount / name).read_bytes()
+        for first, second in (("medium", "twin"), ("small", "dir/inner"), ("dir", "dir2"), ("link", "link2")):
+            swap(scene.backing(first), scene.backing(second))
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        for name in changed:
+            try:
+                assert (mount / name).read_bytes() in (FILES[name], b"changed later\n"), name
+            except OSError as error:
+                assert error.errno in (errno.EIO, errno.ENOENT), name
+        for name, target in (("link", "target of the link"), ("link2", "target of the second link")):
+            try:
+                assert os.readlink(mount / name) == target
+            except OSError as error:
+                assert error.errno == errno.EIO
+
+
 def test_file_moved(scene):
     source = scene.backing("dir/inner")
     target = scene.backing("dir2/inner")
