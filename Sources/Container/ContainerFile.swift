@@ -146,6 +146,11 @@ public final class ContainerFile: @unchecked Sendable {
   /// The names the container may be found under.
   public var bindings: [Binding] { lock.withReadLock { names } }
 
+  /// Whether it may be found under one of these names.
+  public func isBound(toAnyOf accepted: [Binding]) -> Bool {
+    lock.withReadLock { names.contains { accepted.contains($0) } }
+  }
+
   /// Whether there are more links than bindings, so that none is checked.
   public var bindingsOverflow: Bool { lock.withReadLock { namesOverflow } }
 

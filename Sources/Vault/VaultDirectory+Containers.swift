@@ -149,8 +149,7 @@ extension VaultDirectory {
     let accepted = acceptedBindings(entry)
     // A rename away and back between looking at the bindings and at the name is not damage.
     for attempt in 0..<4 {
-      let present = file.bindings
-      if accepted.contains(where: { present.contains($0) }) { return }
+      if file.isBound(toAnyOf: accepted) { return }
       if isExcused { break }
       if attempt < 3 { try requireStill(entry) }
     }

@@ -149,7 +149,7 @@ extension VaultDirectory {
       try target.announce(.containers)
       let binding = context.keys.binding(of: name, in: record.id)
       let file = container.file
-      if !file.bindingsOverflow, !file.bindings.contains(binding) {
+      if !file.bindingsOverflow, !file.isBound(toAnyOf: [binding]) {
         if entry.status.links == 1, !isNewLink {
           // Whatever else it was bound to, it has only this one name.
           let present = context.keys.binding(of: entry.origin.name, in: entry.origin.directory)
