@@ -108,7 +108,9 @@ private func image(_ policy: ContentPolicy, _ steps: [[UInt8]], synced: Bool = t
   }
 
   /// Sizes of the commits of a file. Each is synced; the last is repeated where it has to be.
-  @Test(arguments: [[9000, 5000], [9000, 5000, 7000], [300, 200], [300, 200, 100], [300, 9000]])
+  @Test(arguments: [
+    [9000, 5000], [9000, 5000, 7000], [300, 200], [300, 200, 100], [300, 9000],
+  ])
   func aNewerCommitCannotBeHidden(sizes: [Int]) throws {
     let original = try image(.sealed, sizes.map(content))
     #expect(throws: ContainerError.self) {

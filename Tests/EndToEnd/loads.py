@@ -83,7 +83,7 @@ class Load:
 
     def begin(self):
         return subprocess.Popen(
-            [os.fspath(a) for a in self.command()], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [str(a) for a in self.command()], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
 
 
@@ -170,7 +170,7 @@ class Git(Load):
         if lines:
             self.git("merge-base", "--is-ancestor", lines[-1].strip(), "HEAD")
             self.git("reset", "-q", "--hard")
-            assert self.git("status", "--porcelain").stdout == b""
+            assert self.git("status", "--porcelain", "--untracked-files=no").stdout == b""
 
     def git(self, *arguments):
         return run("git", "-c", "safe.directory=*", "-C", self.folder, *arguments)
