@@ -29,6 +29,8 @@ public struct Damage: Error, Sendable, Hashable, CustomStringConvertible {
     case slotsDisagree
     /// The other header slot should hold the commit before, but is empty.
     case slotMissing
+    /// A later commit than this one was seen before.
+    case rolledBack
     /// Pages that must be there are beyond the end of the backing file.
     case missingPages
     /// Pages do not have the tag their reference states.
@@ -59,6 +61,7 @@ public struct Damage: Error, Sendable, Hashable, CustomStringConvertible {
       case .notAContainer: "not a container"
       case .slotInvalid: "a header slot is damaged"
       case .slotsDisagree: "the header slots disagree"
+      case .rolledBack: "an older state of the file was put back"
       case .slotMissing: "a header slot is missing"
       case .missingPages: "pages are missing"
       case .wrongTag: "pages were changed"

@@ -43,7 +43,7 @@ extension ContainerFile {
       lock.withWriteLock {
         let wasNeverDurable = allocator.neverDurable
         noteDurable()
-        giveBackHeldPages(andFreeOnes: wasNeverDurable)
+        planRepeat(countingFreePages: wasNeverDurable)
       }
       return committed
     }
@@ -64,6 +64,7 @@ extension ContainerFile {
     history.durable = history.commit
     history.isDurabilityUnknown = false
     history.isSyncSuspect = false
+    history.isRepeat = false
     allocator.becomeDurable()
   }
 
@@ -104,14 +105,15 @@ extension ContainerFile {
     }
   }
 
-  /// Replaces the commit before a durable one, if many pages are kept only for it, or were kept
-  /// until the first sync.
-  private func giveBackHeldPages(andFreeOnes: Bool) {
-    let idle = andFreeOnes ? allocator.idlePages : allocator.heldPages
-    guard !isChanged, idle > max(256, allocator.end / 4) else { return }
-    // This only saves space; if it fails, a later commit does it.
-    guard (try? writeHeader(statesAllFreePages: true)) != nil else { return }
-    cutTail()
+  /// Has the next commit replace the one before the durable one, if many pages are kept only for
+  /// it, or were kept until the first sync, or if it would count were the durable one taken away.
+  private func planRepeat(countingFreePages: Bool) {
+    let idle = countingFreePages ? allocator.idlePages : allocator.heldPages
+    history.isRepeatDue = history.isOtherFirst || idle > max(256, allocator.end / 4)
+  }
+
+  /// Gives large free parts in the middle of the backing file back.
+  private func discardFreePages() {
     for extent in allocator.free.all where extent.count >= 256 {
       try? pages.store.discard(at: extent.start << 12, count: extent.count << 12)
     }
@@ -128,7 +130,9 @@ extension ContainerFile {
     _ modificationTime: TimeSpec?, statesAllFreePages: Bool
   ) throws(ContainerError) -> Bool {
     var committed = false
-    if isChanged || (isListPartial && statesAllFreePages) {
+    let isRepeatDue = statesAllFreePages && history.isRepeatDue
+    if isChanged || isRepeatDue || (isListPartial && statesAllFreePages) {
+      let isRepeat = !isChanged && (history.durable == history.commit || history.isRepeat)
       try prepareToWrite()
       if fitsInline {
         try gatherInline()
@@ -138,15 +142,22 @@ extension ContainerFile {
         try writeNodes()
       }
       isInline = fitsInline
-      try writeHeader(statesAllFreePages: statesAllFreePages)
+      do throws(ContainerError) {
+        try writeHeader(statesAllFreePages: statesAllFreePages)
+        history.isRepeat = isRepeat
+        committed = true
+      } catch {
+        // Everything is stored already; a later commit tries again.
+        guard isRepeat, case .io = error else { throw error }
+      }
       isChanged = false
-      committed = true
       pendingTime = modificationTime ?? pendingTime
       if isInline { buffer.settle(0) }
       if tree.isOverLimit { tree.evict() }
     }
     // A file that is synced again and again would be cut and grow again each time.
     if statesAllFreePages || idleTail > 64 { cutTail() }
+    if isRepeatDue { discardFreePages() }
     if let time = pendingTime {
       do {
         try pages.store.setModificationTime(time)
@@ -283,7 +294,12 @@ extension ContainerFile {
     pages.limits.pageCount = allocator.end
     listPages = lists
     isListPartial = plan.unstated != nil
-    if target == .other { history.other = history.commit }
+    if target == .other {
+      history.other = history.commit
+      history.isOtherFirst = history.isFirst
+    }
+    history.isFirst = header.isAlone
+    history.isRepeatDue = false
     history.commit = header.commit
     history.highest = header.commit
     history.slot = slot

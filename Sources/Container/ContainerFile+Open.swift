@@ -43,15 +43,14 @@ extension ContainerFile {
   ///   - parameters: The session; policy and bindings count only where an excuse makes the file one
   ///     that was never committed.
   ///   - excuse: Whether a torn commit may be passed over.
-  ///   - knownDurable: `durableCommit` of an earlier object for the same file in this session; nil
-  ///     if not known, which costs a sync before the first change of a file that this session
-  ///     committed.
+  ///   - known: What an earlier object for the same file knew in this session; nil if there was
+  ///     none, which costs a sync before the first change of a file that this session committed.
   ///   - workspace: What the containers of a mount share.
   /// - Returns: The container as of its last commit.
   /// - Throws: `.io`, `.damaged`, `.keyMissing`, `.crypto`.
   public static func open(
     store: any BlockStore, keys: ContainerKeys, parameters: ContainerParameters,
-    excuse: TornExcuse, knownDurable: UInt64? = nil, workspace: Workspace
+    excuse: TornExcuse, known: KnownCommits? = nil, workspace: Workspace
   ) throws(ContainerError) -> ContainerFile {
     var reader = SlotReader(store: store, keys: keys)
     try reader.read()
@@ -62,13 +61,20 @@ extension ContainerFile {
       return fresh(
         store: store, keys: keys, parameters: parameters, workspace: workspace, healed: true)
     }
+    // Inode numbers are used again.
+    let known = known?.fileID == header.fileID ? known : nil
+    if let known, header.commit < known.last, !excuse.isExcused {
+      throw .damaged(Damage(.rolledBack, page: UInt64(slot)))
+    }
     var history = History(commit: header.commit, slot: slot, other: other, highest: highest)
     history.isAlone = header.isAlone && reader.slots[1 - slot].isAbsent
+    history.isFirst = header.isAlone
+    history.isOtherFirst = other != 0 && reader.slots[1 - slot].header?.isAlone == true
     // What earlier sessions wrote is on the medium: a session begins with everything synced.
-    if header.session != parameters.session || knownDurable == header.commit {
+    if header.session != parameters.session || known?.durable == header.commit {
       history.durable = header.commit
     } else {
-      history.isDurabilityUnknown = knownDurable != 0 || !history.isAlone
+      history.isDurabilityUnknown = known?.durable != 0 || !history.isAlone
     }
     let context = Context(
       store: store, ring: ring, session: parameters.session, workspace: workspace)

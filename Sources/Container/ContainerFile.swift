@@ -63,6 +63,14 @@ public final class ContainerFile: @unchecked Sendable {
     var isDurabilityUnknown = false
     /// Whether the other slot has never been written.
     var isAlone = true
+    /// Whether the last commit says so (flag 2).
+    var isFirst = false
+    /// Whether the commit in the other slot says so, and would count if the last one were gone.
+    var isOtherFirst = false
+    /// Whether the last commit is to be repeated over the other slot.
+    var isRepeatDue = false
+    /// Whether the last commit repeats a durable one.
+    var isRepeat = false
     /// Whether a sync failed, after which the kernel may have forgotten what it had to write.
     var isSyncSuspect = false
     /// Whether the backing file has pages of a container that was never committed.
@@ -138,19 +146,44 @@ public final class ContainerFile: @unchecked Sendable {
   /// The names the container may be found under.
   public var bindings: [Binding] { lock.withReadLock { names } }
 
+  /// Whether it may be found under one of these names.
+  public func isBound(toAnyOf accepted: [Binding]) -> Bool {
+    lock.withReadLock { names.contains { accepted.contains($0) } }
+  }
+
   /// Whether there are more links than bindings, so that none is checked.
   public var bindingsOverflow: Bool { lock.withReadLock { namesOverflow } }
 
   /// Number of the last commit; 0 before the first.
   public var commitNumber: UInt64 { lock.withReadLock { history.commit } }
 
-  /// Number of the newest commit known to be on the medium; 0 if none is.
-  public var durableCommit: UInt64 { lock.withReadLock { history.durable } }
+  /// What is known of the commits, for the next object of the same file.
+  public var known: KnownCommits {
+    lock.withReadLock {
+      KnownCommits(fileID: fileID, last: history.commit, durable: history.durable)
+    }
+  }
 
   /// Whether something waits for a commit: content, or what a sync leaves to it. That is the full
-  /// list of many free pages, forgotten if no commit follows, and cutting some at the file's end.
+  /// list of many free pages, forgotten if no commit follows, cutting some at the file's end, and
+  /// replacing a commit that should no longer be found.
   public var isDirty: Bool {
-    lock.withReadLock { isChanged || pendingTime != nil || isListPartial || idleTail > 0 }
+    lock.withReadLock {
+      isChanged || pendingTime != nil || isListPartial || idleTail > 0 || history.isRepeatDue
+    }
+  }
+
+  /// Whether content, size or bindings differ from the last commit.
+  public var hasChanges: Bool { lock.withReadLock { isChanged } }
+
+  /// Whether the first commit would count again if the last one were taken away.
+  public var isExposed: Bool { lock.withReadLock { history.isOtherFirst } }
+
+  /// Has the next commit replace a first commit beside a durable one.
+  public func endExposure() {
+    lock.withWriteLock {
+      if history.isOtherFirst, history.durable == history.commit { history.isRepeatDue = true }
+    }
   }
 
   /// What the last commit of this object made of the backing file; nil before there was one.
@@ -165,7 +198,10 @@ public final class ContainerFile: @unchecked Sendable {
 
   /// Whether everything is on the medium.
   public var isDurable: Bool {
-    lock.withReadLock { !isChanged && history.commit != 0 && history.durable == history.commit }
+    lock.withReadLock {
+      !isChanged && history.commit != 0
+        && (history.durable == history.commit || history.isRepeat)
+    }
   }
 
   /// Bytes in use, for `st_blocks`: pages of the tree and blocks that wait in memory.
@@ -176,14 +212,6 @@ public final class ContainerFile: @unchecked Sendable {
         used -= min(used, list.free.pageCount + list.held.pageCount)
       }
       return used << 12
-    }
-  }
-
-  /// Bytes of the backing file kept only for the commit before; `sync` gives them back once they
-  /// are many.
-  public var heldBytes: UInt64 {
-    lock.withReadLock {
-      (allocator.heldPages + (unloadedList?.held.pageCount ?? 0)) << 12
     }
   }
 
@@ -225,6 +253,16 @@ public final class ContainerFile: @unchecked Sendable {
       isChanged = true
     }
   }
+}
+
+/// Commits of a file that was open before.
+public struct KnownCommits: Sendable {
+  /// The file.
+  public var fileID: FileID
+  /// Number of the last commit.
+  public var last: UInt64
+  /// Number of the newest commit known to be on the medium; 0 if none is.
+  public var durable: UInt64
 }
 
 /// What a commit made of a backing file.

@@ -190,10 +190,10 @@ extension FileSystem {
     try commitIfOpen(inode)
     if let temporary = inode.file?.temporary, inode.link == nil {
       let entry = try target.linkTemporary(temporary, as: newName)
-      return try enter(entry, newName, in: target, newParent)
+      return try enter(entry, newName, in: target, newParent, isProven: true)
     }
     let place = try locate(inode)
     let entry = try place.directory.link(place.entry, to: target, as: newName)
-    return try enter(entry, newName, in: target, newParent)
+    return try enter(entry, newName, in: target, newParent, isProven: true)
   }
 }

@@ -70,7 +70,10 @@ extension FileSystem {
     guard isPending, !isOrphan(inode, file) else { return drop(inode, file) }
     // Before it lingers, so that the maintenance thread never finds a user that is about to go.
     inode.state.withLock { _ in file.users -= 1 }
-    if !maintenance.linger(inode, table, mustRetry: !committed) { closeIfUnused(inode) }
+    let isExposed = file.sharedContainer()?.isExposed ?? false
+    if !maintenance.linger(inode, table, mustRetry: !committed, isExposed: isExposed) {
+      closeIfUnused(inode)
+    }
   }
 
   /// Counts one user less; without users the file is closed.
@@ -146,7 +149,7 @@ extension FileSystem {
           let time =
             before.isLikeNow ? nil : try modificationTime(before, file, stored.descriptor)
           if try stored.commit(modificationTime: time) {
-            file.isUnsynced.store(true, ordering: .relaxed)
+            file.isUnsynced.store(!stored.file.isDurable, ordering: .relaxed)
           } else {
             try setModification(before, stored.descriptor)
           }

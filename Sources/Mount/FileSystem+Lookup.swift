@@ -27,12 +27,23 @@ extension FileSystem {
   }
 
   /// Makes an entry known to the kernel: counts one lookup, which the caller's reply hands over.
+  ///
+  /// A name that leads to an object known by another one is proven first, unless this mount made it
+  /// just now: what is opened later is opened by any of the object's names.
   func enter(
-    _ entry: VaultEntry, _ name: [UInt8], in directory: VaultDirectory, _ parent: Inode
+    _ entry: VaultEntry, _ name: [UInt8], in directory: VaultDirectory, _ parent: Inode,
+    isProven: Bool = false
   ) throws -> Entry {
     let link = Inode.Link(parent: parent, name: name)
-    let inode = table.remember(BackingIdentity(entry.status), mode: entry.mode, link: link)
+    var (inode, isNew) = table.meet(BackingIdentity(entry.status), mode: entry.mode, link: link)
     do {
+      if !isProven, isNew ? entry.hasOtherNames : !inode.isKnown(as: link) {
+        do { try directory.prove(entry) } catch {
+          inode = table.setApart(inode, isNew: isNew, link: link)
+          throw error
+        }
+      }
+      if !isNew { inode.add(link) }
       var status: FileStatus?
       if let file = inode.file { status = try liveStatus(file) }
       let known = try status ?? self.status(entry, in: directory)

@@ -102,6 +102,14 @@ final class Inode: Sendable {
   /// Keeps it within reach when its last name goes, or no longer.
   func keep(_ remains: Location?) { state.withLock { $0.remains = remains } }
 
+  /// Whether `link` is known to lead here.
+  func isKnown(as link: Link) -> Bool {
+    state.withLock { state in
+      state.link?.isSame(link) == true
+        || state.otherLinks?.contains { $0.isSame(link) } == true
+    }
+  }
+
   /// Notes that `link` leads here.
   func add(_ link: Link) {
     state.withLock { state in

@@ -49,8 +49,17 @@ final class InodeTable: Sendable {
       }
     }
 
+    /// Adds an inode that was looked up once.
+    mutating func addCounted(
+      _ identity: BackingIdentity, mode: InodeMode, link: Inode.Link?, isIndexed: Bool = true
+    ) -> Inode {
+      let inode = add(identity, mode: mode, link: link, isIndexed: isIndexed)
+      slots[Int(UInt32(truncatingIfNeeded: inode.nodeid) - 1)].lookups = 1
+      return inode
+    }
+
     mutating func add(
-      _ identity: BackingIdentity, mode: InodeMode, link: Inode.Link?
+      _ identity: BackingIdentity, mode: InodeMode, link: Inode.Link?, isIndexed: Bool = true
     ) -> Inode {
       let slot: UInt32
       if let reused = vacant.popLast() {
@@ -63,7 +72,8 @@ final class InodeTable: Sendable {
       let nodeid = UInt64(slots[Int(slot)].generation) << 32 | UInt64(slot + 1)
       let inode = Inode(nodeid: nodeid, identity: identity, mode: mode, link: link)
       slots[Int(slot)].inode = inode
-      index(Int(slot))
+      slots[Int(slot)].isIndexed = false
+      if isIndexed { index(Int(slot)) }
       return inode
     }
   }
@@ -102,21 +112,39 @@ final class InodeTable: Sendable {
   /// If the object has another mode than it had (it was converted in place by someone else), the old
   /// inode stays what it was and a new one is made.
   func remember(_ identity: BackingIdentity, mode: InodeMode, link: Inode.Link?) -> Inode {
-    let inode = contents.withLock { contents in
+    let (inode, isNew) = meet(identity, mode: mode, link: link)
+    if let link, !isNew { inode.add(link) }
+    return inode
+  }
+
+  /// As `remember`, but an inode that was known keeps the names it had.
+  func meet(
+    _ identity: BackingIdentity, mode: InodeMode, link: Inode.Link?
+  ) -> (inode: Inode, isNew: Bool) {
+    contents.withLock { contents in
       if let slot = contents.find(identity), let known = contents.slots[Int(slot)].inode {
         if known.mode == mode {
           contents.slots[Int(slot)].lookups += 1
-          return known
+          return (known, false)
         }
         contents.unindex(Int(slot))
       }
-      let inode = contents.add(identity, mode: mode, link: link)
-      let slot = Int(UInt32(truncatingIfNeeded: inode.nodeid) - 1)
-      contents.slots[slot].lookups = 1
+      return (contents.addCounted(identity, mode: mode, link: link), true)
+    }
+  }
+
+  /// Takes back a lookup under a name that the backing object does not go by; the name gets an inode of
+  /// its own, that no other name leads to.
+  func setApart(_ inode: Inode, isNew: Bool, link: Inode.Link) -> Inode {
+    if isNew {
+      detach(inode)
       return inode
     }
-    if let link { inode.add(link) }
-    return inode
+    let apart = contents.withLock {
+      $0.addCounted(inode.identity, mode: inode.mode, link: link, isIndexed: false)
+    }
+    forget(inode.nodeid, count: 1)
+    return apart
   }
 
   /// Counts one lookup more, for a holder other than the kernel; ``forget(_:count:)`` takes it back.

@@ -20,6 +20,8 @@ final class Maintenance: Sendable {
     var lingering: [UInt64: Linger] = [:]
     /// When files were closed that were too many to sync one by one; 0 for none.
     var overflowSince: UInt64 = 0
+    /// Of these, the ones whose first commit is to be replaced once the last one is on the disk.
+    var exposed: [UInt64: Inode] = [:]
     /// Whether the thread sleeps until it is woken.
     var isIdle = true
 
@@ -52,13 +54,19 @@ final class Maintenance: Sendable {
   /// Keeps a closed file open until it is synced; the inode counts as looked up meanwhile.
   ///
   /// A file that `mustRetry`, because its changes are only in memory, is never turned away. False when
-  /// there are too many; then the whole filesystem will be synced.
-  func linger(_ inode: Inode, _ table: InodeTable, mustRetry: Bool) -> Bool {
+  /// there are too many; then the whole filesystem will be synced, and those that are exposed opened
+  /// once more.
+  func linger(
+    _ inode: Inode, _ table: InodeTable, mustRetry: Bool, isExposed: Bool = false
+  ) -> Bool {
     let due = Clock.milliseconds() + Self.delay
     let taken = contents.withLock { contents in
       if contents.lingering[inode.nodeid] != nil { return true }
       guard mustRetry || contents.lingering.count < Self.maximumLingering else {
         if contents.overflowSince == 0 { contents.overflowSince = due - Self.delay }
+        if isExposed, contents.exposed.updateValue(inode, forKey: inode.nodeid) == nil {
+          table.retain(inode)
+        }
         return false
       }
       table.retain(inode)
@@ -90,13 +98,14 @@ final class Maintenance: Sendable {
     }
   }
 
-  /// True once when the whole filesystem is to be synced.
-  func takeOverflow(at now: UInt64, force: Bool) -> Bool {
+  /// The exposed files, once when the whole filesystem is to be synced; else nil.
+  func takeOverflow(at now: UInt64, force: Bool) -> [Inode]? {
     contents.withLock { contents in
       let since = contents.overflowSince
-      guard since != 0, force || since + Self.delay <= now else { return false }
+      guard since != 0, force || since + Self.delay <= now else { return nil }
       contents.overflowSince = 0
-      return true
+      defer { contents.exposed = [:] }
+      return Array(contents.exposed.values)
     }
   }
 
@@ -157,9 +166,14 @@ extension FileSystem {
 
   /// Syncs closed files and closes them for good.
   private func settle(at now: UInt64, all: Bool) {
-    if maintenance.takeOverflow(at: now, force: all) {
+    if let exposed = maintenance.takeOverflow(at: now, force: all) {
       do { try vault.syncFilesystem() } catch {
         log.error("the vault's filesystem could not be synced: \(error)")
+      }
+      for inode in exposed {
+        // What remains exposed is covered when it is opened next.
+        try? withFile(inode, writable: true) { _ in }
+        table.forget(inode.nodeid, count: 1)
       }
     }
     for inode in maintenance.takeLingering(at: now, all: all) {
@@ -180,6 +194,8 @@ extension FileSystem {
   private func settle(_ inode: Inode, _ file: OpenFile) throws {
     try commit(inode, file)
     try sync(inode, file, dataOnly: true)
+    // What a sync leaves to it.
+    try commit(inode, file)
   }
 
   /// Commits and syncs everything, at the end of a mount.

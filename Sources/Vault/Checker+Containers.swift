@@ -52,12 +52,28 @@ extension Checker {
   // MARK: Traces of interruptions
 
   private func checkCommit(_ container: VaultContainer, _ entry: VaultEntry, _ path: [UInt8]) {
-    guard container.file.healed else { return }
+    guard container.file.healed else {
+      if container.file.isExposed {
+        found(.note, path, "its first state would count again if the newest were taken away") {
+          () throws(VaultError) in
+          try self.store(container, entry)
+          return "covered"
+        }
+      }
+      return
+    }
     found(.harmless, path, "a crash cut its last commit short; the one before counts") {
       () throws(VaultError) in
-      try container.sync(modificationTime: entry.status.mtime)
+      try self.store(container, entry)
       return "committed anew"
     }
+  }
+
+  /// Brings changes to the medium, and makes them the only state of the file there.
+  private func store(_ container: VaultContainer, _ entry: VaultEntry) throws(VaultError) {
+    try container.sync(modificationTime: entry.status.mtime)
+    container.file.endExposure()
+    try container.commit(modificationTime: entry.status.mtime)
   }
 
   private func checkBindings(
@@ -69,10 +85,10 @@ extension Checker {
     guard !container.file.bindingsOverflow, entry.status.links == 1, present.count > 1,
       let own = accepted.first(where: { present.contains($0) })
     else {
-      if container.file.isDirty, !container.file.healed {
+      if container.file.hasChanges, !container.file.healed {
         // `openContainer` has added the binding that a crash lost.
         found(.harmless, path, "a crash lost the tie to its name") { () throws(VaultError) in
-          try container.sync(modificationTime: entry.status.mtime)
+          try self.store(container, entry)
           return "tied anew"
         }
       }
@@ -81,7 +97,7 @@ extension Checker {
     // Ordinary after a rename: the old name goes with the next commit.
     found(.note, path, "still tied to a name it had before") { () throws(VaultError) in
       container.file.setBindings([own], overflow: false)
-      try container.commit(modificationTime: entry.status.mtime)
+      try self.store(container, entry)
       return "the old name was dropped"
     }
   }

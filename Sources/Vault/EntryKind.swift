@@ -78,6 +78,14 @@ public struct VaultEntry: Sendable {
 
   /// The backing inode.
   public var identity: InodeIdentity { InodeIdentity(status) }
+
+  /// Whether it may be found under other names, each of which its stored form has to be bound to.
+  public var hasOtherNames: Bool {
+    switch mode {
+    case .container, .symbolicLink, .longLink: status.links > 1
+    case .directory, .plain, .special: false
+    }
+  }
 }
 
 /// What a stored entry is bound to.

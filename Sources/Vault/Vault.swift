@@ -117,8 +117,10 @@ public final class Vault: Sendable {
   /// - Throws: `.system`.
   public func syncFilesystem() throws(VaultError) {
     try context.requireWritable()
-    try attempt("syncing the vault's filesystem") { () throws(Errno) in
-      try Sys.syncfs(context.base.rawValue)
+    try context.commits.syncing { () throws(VaultError) in
+      try attempt("syncing the vault's filesystem") { () throws(Errno) in
+        try Sys.syncfs(context.base.rawValue)
+      }
     }
   }
 

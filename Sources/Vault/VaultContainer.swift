@@ -15,7 +15,7 @@ public final class VaultContainer: Sendable {
   public let identity: InodeIdentity
 
   let context: VaultContext
-  private let durableKey: DurableCommits.Key
+  private let key: SeenCommits.Key
   /// Held while the hint is written, so that the last one written is the newest.
   private let hint: Mutex<StoredHint>
   private let isHintBehind = Atomic<Bool>(false)
@@ -36,7 +36,7 @@ public final class VaultContainer: Sendable {
     self.descriptor = descriptor
     self.context = context
     identity = InodeIdentity(status)
-    durableKey = DurableCommits.Key(status)
+    key = SeenCommits.Key(status)
   }
 
   /// Whether something waits for a commit, if only the size hint.
@@ -92,7 +92,7 @@ public final class VaultContainer: Sendable {
   /// is what holds now.
   private func noteCommit(_ update: HintUpdate) {
     hint.withLock { stored in
-      context.durableCommits.note(durableKey, file.durableCommit)
+      context.commits.note(key, file.known)
       guard let last = file.lastCommit else { return }
       let wanted = SizeHint(
         size: last.size, backingLength: last.backingLength, commit: last.commit)
@@ -193,9 +193,9 @@ final class ContainerRegistry: Sendable {
   }
 }
 
-/// Which commits of files closed earlier in this session the medium is known to have. Forgetting
-/// one only costs a sync before the file's next change.
-final class DurableCommits: Sendable {
+/// Commits of files closed earlier in this session, and which of them the medium is known to have.
+/// Forgetting one costs a sync before the file's next change, and what tells that it was rolled back.
+final class SeenCommits: Sendable {
   struct Key: Hashable {
     let identity: InodeIdentity
     /// Inode numbers are used again.
@@ -208,24 +208,43 @@ final class DurableCommits: Sendable {
   }
 
   private struct Generations {
-    var young: [Key: UInt64] = [:]
-    var old: [Key: UInt64] = [:]
+    var young: [Key: KnownCommits] = [:]
+    var old: [Key: KnownCommits] = [:]
   }
 
   private let capacity = 16384
   private let generations = Mutex(Generations())
 
-  func note(_ key: Key, _ commit: UInt64) {
+  func note(_ key: Key, _ commits: KnownCommits) {
     generations.withLock { generations in
       if generations.young.count >= capacity {
         generations.old = generations.young
         generations.young = [:]
       }
-      generations.young[key] = commit
+      generations.young[key] = commits
     }
   }
 
-  func find(_ key: Key) -> UInt64? {
+  func find(_ key: Key) -> KnownCommits? {
     generations.withLock { $0.young[key] ?? $0.old[key] }
+  }
+
+  /// Runs `sync`, which brings everything to the medium, and notes that it has what was known before.
+  func syncing<E: Error>(_ sync: () throws(E) -> Void) throws(E) {
+    let before = generations.withLock { $0 }
+    try sync()
+    generations.withLock { generations in
+      for (key, commits) in before.old.merging(before.young, uniquingKeysWith: { $1 }) {
+        guard var now = generations.young[key] ?? generations.old[key],
+          now.fileID == commits.fileID
+        else { continue }
+        now.durable = max(now.durable, commits.last)
+        if generations.young[key] != nil {
+          generations.young[key] = now
+        } else {
+          generations.old[key] = now
+        }
+      }
+    }
   }
 }

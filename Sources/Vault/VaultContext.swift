@@ -17,7 +17,7 @@ final class VaultContext: Sendable {
   let logger: Logger
   let directories = DirectoryRegistry()
   let containers = ContainerRegistry()
-  let durableCommits = DurableCommits()
+  let commits = SeenCommits()
   /// Whether a file was let go with changes that could not be stored.
   let hasLostChanges = Atomic<Bool>(false)
   let workspace: Workspace

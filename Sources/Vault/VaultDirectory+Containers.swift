@@ -32,12 +32,12 @@ extension VaultDirectory {
       policy: entry.mode == .longLink || policy == .plain ? .sealed : policy,
       session: context.session.number,
       bindings: [context.keys.binding(of: entry.origin.name, in: entry.origin.directory)])
-    let durable = context.durableCommits.find(DurableCommits.Key(status))
+    let known = context.commits.find(SeenCommits.Key(status))
     let file: ContainerFile
     do {
       file = try ContainerFile.open(
         store: FileBlockStore(descriptor), keys: context.keys.content, parameters: parameters,
-        excuse: TornExcuse(isExcused: isExcused), knownDurable: durable,
+        excuse: TornExcuse(isExcused: isExcused), known: known,
         workspace: context.workspace)
     } catch {
       if status.size == 0 {
@@ -59,7 +59,21 @@ extension VaultDirectory {
     let hint = isExcused ? .unknown : try checkRollback(entry, file, descriptor)
     let container = VaultContainer(file, descriptor, status, context, hint: hint)
     try checkBinding(entry, container, isExcused: isExcused)
+    if context.isWritable { file.endExposure() }
     return container
+  }
+
+  /// Makes sure that what is behind an entry was stored under its name, where that is authenticated.
+  ///
+  /// - Parameter entry: Any entry.
+  /// - Throws: `.damaged` if not; and as what opens it.
+  public func prove(_ entry: VaultEntry) throws(VaultError) {
+    switch entry.mode {
+    case .container: _ = try openContainer(entry)
+    case .directory: _ = try openDirectory(entry)
+    case .symbolicLink, .longLink: _ = try readLink(entry)
+    case .plain, .special: break
+    }
   }
 
   /// Opens a plain file.
@@ -135,8 +149,7 @@ extension VaultDirectory {
     let accepted = acceptedBindings(entry)
     // A rename away and back between looking at the bindings and at the name is not damage.
     for attempt in 0..<4 {
-      let present = file.bindings
-      if accepted.contains(where: { present.contains($0) }) { return }
+      if file.isBound(toAnyOf: accepted) { return }
       if isExcused { break }
       if attempt < 3 { try requireStill(entry) }
     }

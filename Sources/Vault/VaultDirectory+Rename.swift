@@ -149,7 +149,7 @@ extension VaultDirectory {
       try target.announce(.containers)
       let binding = context.keys.binding(of: name, in: record.id)
       let file = container.file
-      if !file.bindingsOverflow, !file.bindings.contains(binding) {
+      if !file.bindingsOverflow, !file.isBound(toAnyOf: [binding]) {
         if entry.status.links == 1, !isNewLink {
           // Whatever else it was bound to, it has only this one name.
           let present = context.keys.binding(of: entry.origin.name, in: entry.origin.directory)
@@ -185,7 +185,7 @@ extension VaultDirectory {
   private func syncBeforeReplacing(_ entry: VaultEntry) throws(VaultError) {
     guard entry.mode == .container else { return }
     let container = try openContainer(entry)
-    if container.file.durableCommit < container.file.commitNumber || container.file.isDirty {
+    if !container.file.isDurable {
       let status = try attempt("reading a file's status") { () throws(Errno) in
         try Sys.fstatx(container.descriptor.rawValue, fields: .mtime)
       }

@@ -100,7 +100,7 @@ extension VaultDirectory {
         store: FileBlockStore(container.descriptor), keys: context.keys.content,
         parameters: ContainerParameters(
           policy: replacement.policy, session: context.session.number, bindings: []),
-        excuse: TornExcuse(isExcused: false), knownDurable: container.file.durableCommit,
+        excuse: TornExcuse(isExcused: false), known: container.file.known,
         workspace: context.workspace)
     }
   }

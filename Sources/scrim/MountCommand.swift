@@ -55,6 +55,7 @@ struct MountCommand: ParsableCommand {
     // What is wrong with the command line is said before a passphrase is asked for.
     _ = try settings()
     _ = try vault.inspectVault()
+    try MountRemoval.clearDead(at: mountpoint)
     let secret = try secrets.secret(for: vault)
     if foreground {
       Session.blockTerminationSignals()

@@ -34,8 +34,8 @@ struct UmountCommand: ParsableCommand {
 
     // Where nobody answers there is nothing left to write, and open files of the dead mount would
     // only keep it in the way.
-    let isStale = status == nil && isDisconnected()
-    try detach(entry, lazily: lazy || isStale)
+    let isStale = status == nil && MountRemoval.isDead(mountpoint)
+    try MountRemoval.detach(entry, lazily: lazy || isStale)
     guard !lazy, let daemon else { return }
     Patience.during("writing what is not on the disk yet") { daemon.waitForEnd() }
   }
@@ -55,36 +55,5 @@ struct UmountCommand: ParsableCommand {
       near.map { "; did you mean \(StatusText.safe($0))?" }
       ?? (mounts.isEmpty ? "" : "; 'scrim mounts' lists what is")
     return "no vault is mounted on \(path.text)\(hint)"
-  }
-
-  private func isDisconnected() -> Bool {
-    // Always asks the daemon, while `stat` may be answered from the kernel's cache.
-    var status = statvfs()
-    guard statvfs(mountpoint.terminated, &status) != 0 else { return false }
-    return errno == ENOTCONN || errno == ECONNABORTED
-  }
-
-  private func detach(_ entry: MountEntry, lazily: Bool) throws(Failure) {
-    let path = PathArgument(bytes: entry.point)
-    // A daemon that has only just ended its last request may hold the mount for a moment.
-    for attempt in 0..<20 {
-      if umount2(path.terminated, lazily ? Int32(MNT_DETACH) : 0) == 0 { return }
-      var code = errno
-      if code == EPERM {
-        guard let refusal = Fusermount.unmount(entry, lazily: lazily) else { return }
-        guard refusal.isBusy else {
-          throw Failure(.system, "\(path.text) cannot be unmounted: \(refusal.reason)")
-        }
-        code = EBUSY
-      }
-      guard code == EBUSY else {
-        throw Failure(.system, "\(path.text) cannot be unmounted: \(Output.errnoText(code))")
-      }
-      if attempt < 19 { usleep(10_000) }
-    }
-    let users = MountUsers.find(of: entry.point)
-    let whom = users.isEmpty ? "" : " by \(users.joined(separator: ", "))"
-    throw Failure(
-      .busy, "\(path.text) is in use\(whom); close what is open there, or use --lazy")
   }
 }

@@ -111,11 +111,13 @@ private func failures(
 ) throws -> Int {
   var image = CrashImage(sector: sector)
   var failures = 0
+  var states = 0
   let operations = script.store.operations
   for logged in 0...operations.count {
     if logged > 0 { image.apply(operations[logged - 1]) }
     let allowed = script.allowed(after: logged)
     func expect(_ state: [UInt8], thenWrites: Bool = false) throws {
+      states += 1
       if try !check(state, script.policy, allowed: allowed, thenWrites: thenWrites) {
         failures += 1
       }
@@ -127,6 +129,7 @@ private func failures(
       for sample in 0..<samples { try expect(image.sample(&random), thenWrites: sample == 0) }
     }
   }
+  print("power cuts, one file, \(script.policy.name): \(states) states")
   return failures
 }
 

@@ -126,6 +126,7 @@ private let script: [Step] = [
   func everyCallMayFailOnce(policy: ContentPolicy) throws {
     let calls = try calls(policy)
     #expect(calls > 40)
+    print("faults, one file, \(policy.name): \(calls) calls fail")
     for call in 0..<calls {
       try run(policy, FaultyStore.Fault(call: call, error: call % 2 == 0 ? .ioError : .noSpace))
     }

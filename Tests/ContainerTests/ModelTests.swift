@@ -127,10 +127,10 @@ private struct Model {
 
   mutating func reopen() throws {
     try file.commit()
-    let knownDurable = file.durableCommit
+    let known = file.known
     if random.chance(oneIn: 2) { session += 1 }
     file = try openContainer(
-      store, policy, session: session, knownDurable: random.chance(oneIn: 2) ? knownDurable : nil,
+      store, policy, session: session, known: random.chance(oneIn: 2) ? known : nil,
       workspace: workspace)
     #expect(!file.healed && file.policy == policy && file.bindings == [testBinding])
   }

@@ -61,6 +61,11 @@ def pytest_runtest_makereport(item):
                 report.sections.append((f"log of {mount.point}", mount.log_text()[-4000:]))
 
 
+def pytest_terminal_summary(terminalreporter):
+    for what, number in sorted(harness.counts.items()):
+        terminalreporter.write_line(f"counted: {number} {what}")
+
+
 def _workspace(request, base):
     workspace = harness.Workspace(base)
     request.node.watchdog.folders.append(workspace.path)

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -21,7 +22,15 @@ SEED = int(os.environ.get("SCRIM_SEED", "20240601"))
 # docs/cli.md
 OK, SYSTEM, WRONG_SECRET, NOT_A_VAULT, LOCKED, DAMAGED = 0, 1, 10, 11, 12, 13
 MOUNT_FAILED, MOUNT_POINT, NOT_MOUNTED, BUSY, NOT_FOUND, NOT_EMPTY = 14, 15, 16, 17, 18, 19
-UNSUPPORTED, NO_PASSPHRASE, USAGE = 20, 21, 64
+UNSUPPORTED, NO_PASSPHRASE, HARMLESS, USAGE = 20, 21, 22, 64
+
+
+counts = Counter()
+
+
+def count(what, number=1):
+    """Adds to what the end of a run says it did: Tests/Crash/counts."""
+    counts[what] += number
 
 
 def seeded(name):
@@ -123,7 +132,9 @@ class Mount:
         self.pid = None
 
     def start(self):
-        self.point.mkdir(exist_ok=True)
+        # A dead mount can be looked at no more.
+        if not mounted_at(self.point):
+            self.point.mkdir(exist_ok=True)
         if self.user:
             os.chown(self.point, self.user, self.user)
         command = ["mount", self.vault.path, self.point, "--passphrase-file", self.vault.passphrase_file]

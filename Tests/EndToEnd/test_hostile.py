@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import harness
@@ -75,14 +76,14 @@ def write_tree(mount: Path) -> None:
     os.setxattr(mount / "other", "user.note", b"other note")
 
 
-def places_of(mount: Path, vault: Path) -> dict[str, str]:
+def places_of(mount: Path, vault: Path, names: Iterable[str] = ()) -> dict[str, str]:
     """Backing paths by inode number: a mount shows the numbers of the backing folder."""
     by_inode = {}
     for root, folders, files in os.walk(vault / "tree"):
         for entry in folders + files:
             path = os.path.join(root, entry)
             by_inode[os.lstat(path).st_ino] = os.path.relpath(path, vault)
-    names = [*FILES, "dir", "dir2", "empty", "plain", "link", "link2"]
+    names = names or [*FILES, "dir", "dir2", "empty", "plain", "link", "link2"]
     return {name: by_inode[os.lstat(mount / name).st_ino] for name in names}
 
 
@@ -175,6 +176,7 @@ def read_error(path: Path) -> str | None:
 
 def check(scene: Scene, *damaged: str, whole: tuple[str, ...] = ("other", "dir2/inner")) -> str:
     """Mounts, expects EIO for `damaged` and right content for `whole`; returns the log."""
+    harness.count("hostile changes tried")
     with scene.mount() as mount:
         for name in damaged:
             path = mount / name
@@ -195,6 +197,7 @@ def check(scene: Scene, *damaged: str, whole: tuple[str, ...] = ("other", "dir2/
     for name in damaged:
         assert os.path.basename(name) in log, f"the log does not name {name}:\n{log}"
     assert "secret" not in log
+    harness.count("of them detected", bool(damaged))
     return log
 
 
@@ -278,6 +281,37 @@ def test_slot_zeroed(in_place):
     check(in_place, "medium")
 
 
+@pytest.mark.parametrize("count", [4, 200], ids=["few", "many"])
+@pytest.mark.parametrize("synced", [True, False], ids=["synced", "closed"])
+def test_slot_cut_off(workspace, count, synced):
+    """After a second commit, without a hint that tells: neither zeros nor the end of the file bring the first back."""
+    scene = Scene.made_in(folder_in(workspace, "twice"))
+    workspace.vaults.append(scene)
+    first = {f"file {number}": b"first %d " % number * (10 if number % 2 else 2000) for number in range(count)}
+    with scene.mount() as mount:
+        for name, content in first.items():
+            (mount / name).write_bytes(content)
+    with scene.mount() as mount:
+        for name in first:
+            with open(mount / name, "r+b") as file:
+                file.write(b"second")
+                if synced:
+                    os.fsync(file.fileno())
+        scene.places |= places_of(mount.point, scene.path, first)
+    changed = [name for number, name in enumerate(first) if number % 4 != 3]
+    for number, name in enumerate(changed):
+        path = scene.backing(name)
+        os.removexattr(path, "user.scrim.hint")
+        if number % 3 == 1 and pages_of(path) == 2:
+            os.truncate(path, PAGE)
+        else:
+            put_page(path, newest_slot(path) if number % 3 else 1, bytes(PAGE))
+    with scene.mount() as mount:
+        assert [name for name in changed if read_error(mount / name) != "EIO"] == []
+        for name in first.keys() - set(changed):
+            assert (mount / name).read_bytes() == b"second" + first[name][6:]
+
+
 @pytest.mark.parametrize("age", [1, 2, 3])
 def test_slot_old(in_place, age):
     """With everything else as it is, this is the older state of the whole file; the hint's commit number tells."""
@@ -327,6 +361,44 @@ def test_file_other_name(scene):
 def test_file_renamed(scene):
     scene.backing("medium").rename(scene.backing("twin"))
     check(scene, "twin")
+
+
+@pytest.mark.parametrize("order", [("other", "small"), ("small", "other")])
+def test_file_linked(scene, order):
+    """A second name of one backing file, which the mount may know by its first."""
+    scene.backing("small").unlink()
+    os.link(scene.backing("other"), scene.backing("small"))
+    scene.backing("link").unlink()
+    os.link(scene.backing("link2"), scene.backing("link"), follow_symlinks=False)
+    with scene.mount() as mount:
+        assert set(FILES) - set(os.listdir(mount.point)) == {name for name in FILES if "/" in name}
+        for name in order:
+            assert read_error(mount / name) == (None if name == "other" else "EIO"), name
+        assert (mount / "other").read_bytes() == FILES["other"]
+        assert os.readlink(mount / "link2") == "target of the second link"
+        with pytest.raises(OSError) as failure:
+            os.readlink(mount / "link")
+        assert failure.value.errno == errno.EIO
+        assert "small" in mount.log_text()
+
+
+def test_swapped_while_mounted(scene):
+    """What the mount and the kernel remember of one name must not show under another."""
+    with scene.mount() as mount, open(mount / "medium", "rb"), open(mount / "twin", "rb"):
+        before = {name: (mount / name).read_bytes() for name in FILES if not name.startswith("plain/")}
+        for first, second in (("medium", "twin"), ("small", "dir/inner"), ("dir", "dir2"), ("link", "link2")):
+            swap(scene.backing(first), scene.backing(second))
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        for name, content in before.items():
+            try:
+                assert (mount / name).read_bytes() == content, name
+            except OSError as error:
+                assert error.errno in (errno.EIO, errno.ENOENT), name
+        for name, target in (("link", "target of the link"), ("link2", "target of the second link")):
+            try:
+                assert os.readlink(mount / name) == target
+            except OSError as error:
+                assert error.errno == errno.EIO
 
 
 def test_file_moved(scene):

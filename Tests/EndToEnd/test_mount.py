@@ -176,6 +176,19 @@ def test_umount_clears_the_mount_of_a_killed_daemon(vault):
         assert (mount / "file").read_bytes() == b"kept"
 
 
+def test_mount_clears_the_mount_of_a_killed_daemon(vault):
+    mount = vault.mount()
+    (mount / "file").write_bytes(b"kept")
+    for _ in range(5):
+        mount.kill()
+        # At once: the kernel may still answer from its cache, and the process may still be ending.
+        with_notes = mount.start()
+        assert "is cleared" in with_notes.start_output
+        assert (mount / "file").read_bytes() == b"kept"
+    mount.stop()
+    assert not mounted_at(mount.point)
+
+
 def test_two_vaults_are_mounted_at_once(workspace):
     with workspace.vault(name="a").mount(point="mnt a") as a, workspace.vault(name="b").mount(point="mnt b") as b:
         (a / "file").write_bytes(b"a")

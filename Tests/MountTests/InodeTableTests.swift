@@ -22,6 +22,27 @@ import Vault
     #expect(table.inode(1) === table.root)
   }
 
+  @Test func aNameThatIsNotProvenGetsAnInodeOfItsOwn() {
+    let table = InodeTable(root: Self.identity(1))
+    let known = table.remember(Self.identity(5), mode: .container, link: Self.link(table, "a"))
+    let planted = Self.link(table, "b")
+    let (same, isNew) = table.meet(Self.identity(5), mode: .container, link: planted)
+    #expect(same === known && !isNew && !known.isKnown(as: planted))
+    let apart = table.setApart(same, isNew: isNew, link: planted)
+    #expect(apart.nodeid != known.nodeid && apart.isKnown(as: planted))
+    #expect(table.find(Self.identity(5)) === known)
+    // Each goes with its own lookups.
+    table.forget(known.nodeid, count: 1)
+    #expect(table.inode(known.nodeid) == nil && table.inode(apart.nodeid) === apart)
+    table.forget(apart.nodeid, count: 1)
+    #expect(table.count == 1)
+    // The first name that is seen may be the planted one.
+    let (first, isFirst) = table.meet(Self.identity(5), mode: .container, link: planted)
+    #expect(isFirst && table.setApart(first, isNew: isFirst, link: planted) === first)
+    let real = table.remember(Self.identity(5), mode: .container, link: Self.link(table, "a"))
+    #expect(real !== first)
+  }
+
   @Test func twoNamesOfOneInodeShareANodeid() {
     let table = Self.table()
     let first = table.remember(Self.identity(5), mode: .container, link: Self.link(table, "a"))

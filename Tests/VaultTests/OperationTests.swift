@@ -98,7 +98,7 @@ import Testing
     let container = try #require(created.container)
     try bytes("new").withUnsafeBytes { try container.file.write(at: 0, from: $0) }
     try vault.root.rename(bytes("temporary"), to: vault.root, bytes("target"))
-    #expect(container.file.durableCommit == container.file.commitNumber)
+    #expect(container.file.known.durable == container.file.known.last)
     #expect(!container.file.isDirty || container.file.bindings.count == 1)
     #expect(try vault.root.content("target") == bytes("new"))
   }

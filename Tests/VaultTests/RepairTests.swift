@@ -71,6 +71,25 @@ import Testing
     #expect(try vault.root.content("renamed") == bytes("content"))
   }
 
+  @Test func aFirstCommitThatCouldComeBackIsCovered() throws {
+    let vault = try TestVault()
+    try vault.root.makeFile("file", bytes("first"))
+    try vault.vault.close()
+    try vault.open()
+    do {
+      let container = try vault.root.openContainer(try vault.root.find("file"))
+      try bytes("secnd").withUnsafeBytes { try container.file.write(at: 0, from: $0) }
+      try container.sync()
+    }
+    try vault.vault.close()
+    let found = try check(vault)
+    #expect(found.map(\.severity) == [.note], "\(found)")
+    _ = try check(vault, repairing: true)
+    #expect(try check(vault).isEmpty)
+    try vault.open()
+    #expect(try vault.root.content("file") == bytes("secnd"))
+  }
+
   @Test func aHiddenDuplicateIsMovedAside() throws {
     let vault = try TestVault(names: .plain)
     try vault.root.makeFile("file", bytes("sealed"))
