@@ -27,6 +27,16 @@ struct MountPointReport: Decodable {
     let userspaceWrites: UInt64?
   }
 
+  struct Cache: Decodable {
+    let hits: UInt64
+    let misses: UInt64
+  }
+
+  struct Caches: Decodable {
+    let blocks: Cache
+    let names: Cache
+  }
+
   struct OpenFile: Decodable {
     let path: String
     let backing: String
@@ -44,6 +54,8 @@ struct MountPointReport: Decodable {
   let sealed: Counters
   let compressed: Counters
   let sealedCompressed: Counters
+  let requests: UInt64?
+  let caches: Caches?
   let openFiles: [OpenFile]
   let openFilesTotal: Int?
   let inodes: UInt64?
@@ -73,7 +85,7 @@ enum MountAttribute {
     if try MountTable.isInScrimMount(directory) {
       if let status = try? Sys.fgetxattr(directory, status) { return status }
     }
-    throw Failure(.notMounted, "\(mountPoint.text) is not the root of a Scrim mount")
+    throw try NotMounted.on(mountPoint)
   }
 
   /// A mount of somebody else's lets nobody in but them; root may become them to ask.
