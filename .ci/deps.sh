@@ -5,7 +5,7 @@ set -euo pipefail
 build=(libfuse3-dev fuse3 libssl-dev libzstd-dev pkg-config make git ca-certificates
   python3 libcap2-bin)
 tests=(attr acl rsync sqlite3 strace util-linux procps psmisc pinentry-curses systemd python3-venv man-db binutils
-  python3-cryptography python3-pytest gcc libc6-dev shellcheck fio gocryptfs encfs)
+  python3-cryptography python3-pytest gcc libc6-dev shellcheck fio gocryptfs encfs zsh fish)
 soak=(stress-ng dbench postgresql)
 
 case ${1:-all} in

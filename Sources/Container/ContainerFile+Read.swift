@@ -42,6 +42,7 @@ extension ContainerFile {
             at: offset + UInt64(storedFrom), into: target + storedFrom, count: done - storedFrom)
         }
         BlockBuffer.copy(entry, from: inBlock, into: target + done, count: part)
+        workspace.blockCache.countHit()
         storedFrom = done + part
       }
       done += part
@@ -96,6 +97,7 @@ extension ContainerFile {
   ) throws(ContainerError) -> Int {
     guard let first = span.references else { return 0 }
     if inBlock == 0, count == Format.pageSize {
+      workspace.blockCache.countMiss()
       try pages.read(first, into: target, &cipher)
       return Format.pageSize
     }
@@ -103,6 +105,7 @@ extension ContainerFile {
     defer { workspace.give(scratch) }
     let wanted = min((inBlock + count + Format.pageSize - 1) >> 12, Scratch.runPages)
     let blocks = try gather(span, block, limit: wanted, into: scratch.slots)
+    workspace.blockCache.countMiss(blocks)
     let part = min(count, blocks << 12 - inBlock)
     let end = inBlock + part
 
@@ -201,6 +204,7 @@ extension ContainerFile {
   private func readWhole(
     _ references: UnsafePointer<Reference>, _ blocks: Int, into target: UnsafeMutableRawPointer
   ) throws(ContainerError) {
+    workspace.blockCache.countMiss(blocks)
     try workspace.share(parts: blocks) { part throws(ContainerError) in
       let scratch = self.workspace.takeScratch()
       defer { self.workspace.give(scratch) }
@@ -222,7 +226,11 @@ extension ContainerFile {
     let part = min(count, policy.blockSize - inBlock)
     let rest = logicalSize - block << policy.blockShift
     let isWhole = inBlock == 0 && UInt64(part) >= min(rest, UInt64(policy.blockSize))
-    if !isWhole, cache.read(block, from: inBlock, into: target.buffer(part)) { return part }
+    if !isWhole, cache.read(block, from: inBlock, into: target.buffer(part)) {
+      workspace.blockCache.countHit()
+      return part
+    }
+    workspace.blockCache.countMiss()
     let scratch = workspace.takeScratch()
     defer { workspace.give(scratch) }
     if isWhole {

@@ -34,6 +34,8 @@ public final class Workspace: Sendable {
   public let nodeLimit: Int
   /// zstd level of compressed containers.
   public let compressionLevel: Int
+  /// Blocks that reads wanted, and whether their content was in memory.
+  public let blockCache = CacheCounters()
   let nodes = Atomic<Int>(0)
   private let scratches = Pool<Scratch>(capacity: 8)
   private let crew = WorkCrew()

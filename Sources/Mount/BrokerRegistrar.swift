@@ -133,14 +133,31 @@ extension BrokerRegistrar {
   private static let socketPath = "/run/scrim/broker.socket"
 
   fileprivate static func connect() throws(BrokerFailure) -> BrokerConnection {
-    if let program = program() { return try start(program) }
+    let program = program()
+    if let program, getenv("SCRIM_BROKER") != nil || gainsCapability(program) {
+      return try start(program)
+    }
     let socket = scrim_connect(socketPath, patience)
-    guard socket >= 0 else {
+    if socket >= 0 {
+      return BrokerConnection(
+        name: socketPath, channel: BrokerChannel(descriptor: socket), process: 0)
+    }
+    guard let program else {
       throw BrokerFailure(
         reason: "this process lacks CAP_SYS_ADMIN and there is no scrim-broker to lend it")
     }
-    return BrokerConnection(
-      name: socketPath, channel: BrokerChannel(descriptor: socket), process: 0)
+    return try start(program)
+  }
+
+  /// Whether a program has more to lend than this process; one that has not can say why.
+  private static func gainsCapability(_ program: String) -> Bool {
+    if geteuid() == 0 { return true }
+    guard scrim_may_gain_privileges() == 1,
+      let file = try? Sys.openat(Sys.currentDirectory, Array(program.utf8), [.path])
+    else { return false }
+    let isSetUID = (try? Sys.fstatx(file.rawValue).mode).map { $0 & 0o4000 != 0 } ?? false
+    let capability = try? Sys.getxattrPath(file.rawValue, Array("security.capability".utf8))
+    return isSetUID || capability != nil
   }
 
   /// The program: where the environment says, else in the places where an installation and a build put it.

@@ -29,6 +29,8 @@ final class Counters: Sendable {
   let sealed = ModeCounters()
   let compressed = ModeCounters()
   let sealedCompressed = ModeCounters()
+  /// Requests of all kinds that came to the daemon.
+  let requests = Atomic<UInt64>(0)
   /// Opens answered with a backing ID.
   let passthroughOpens = Atomic<UInt64>(0)
   /// Requests that ended in an integrity failure.

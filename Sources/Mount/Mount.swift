@@ -8,6 +8,21 @@ import SystemPackage
 
 /// Mounting a vault.
 public enum Mount {
+  /// libfuse's name and version.
+  public static var library: String {
+    fuse_pkgversion().map { "libfuse \(String(cString: $0))" } ?? "libfuse"
+  }
+
+  /// Whether a directory can be mounted on, before anything else is done.
+  ///
+  /// - Parameters:
+  ///   - path: the mount point.
+  ///   - options: how to mount.
+  /// - Throws: `MountError`, with the reason.
+  public static func check(mountPoint path: String, options: SessionOptions) throws(MountError) {
+    _ = try MountPoint.check(path, options: options)
+  }
+
   /// Mounts `vault` and serves it until it is unmounted.
   ///
   /// When this returns, every file is committed and synced, and nothing uses the vault any more; closing it

@@ -10,6 +10,8 @@ public enum MountError: Error, Equatable, CustomStringConvertible {
   case notADirectory(String)
   /// The directory holds entries that the mount would hide.
   case notEmpty(String)
+  /// The user may not mount on the directory.
+  case notWritable(String)
   /// A vault is mounted there already.
   case alreadyMounted(String)
   /// A FUSE mount whose process is gone still covers the path.
@@ -38,9 +40,11 @@ public enum MountError: Error, Equatable, CustomStringConvertible {
     case .notADirectory(let path): "the mount point \(path) is not a directory"
     case .notEmpty(let path):
       "the mount point \(path) is not empty (use -o nonempty to hide what it holds)"
+    case .notWritable(let path):
+      "the mount point \(path) is not a directory this user may write to, and on others only root mounts"
     case .alreadyMounted(let path): "a vault is mounted at \(path) already"
     case .staleMount(let path):
-      "a dead mount covers \(path): its process is gone (run fusermount3 -u \(path))"
+      "a dead mount covers \(path): its process is gone ('\(MountTable.unmounter(path)) \(path)' clears it)"
     case .noFuseDevice:
       "there is no /dev/fuse: the fuse module is not loaded, or this container was not given the device"
     case .fuseDeviceRefused(let error):
@@ -58,7 +62,20 @@ public enum MountError: Error, Equatable, CustomStringConvertible {
 }
 
 /// Checks before mounting, so that the user reads the cause and not what libfuse makes of it.
-enum MountPoint {
+public enum MountPoint {
+  /// Whether an error is how a mount whose daemon is gone answers.
+  public static func meansDead(_ error: Int32) -> Bool {
+    // The last is how the end of a ring can reach who waits for an answer.
+    [ENOTCONN, ECONNABORTED, ECANCELED].contains(error)
+  }
+
+  /// Whether the daemon of a mount is gone.
+  public static func isDead(_ path: UnsafePointer<CChar>) -> Bool {
+    // Always asks the daemon, while stat(2) may be answered from the kernel's cache.
+    var status = statvfs()
+    return statvfs(path, &status) != 0 && meansDead(errno)
+  }
+
   /// The absolute path of the mount point, found fit for `options`.
   static func check(_ path: String, options: SessionOptions) throws(MountError) -> String {
     var status = stat()
@@ -70,13 +87,16 @@ enum MountPoint {
     defer { free(resolved) }
     let absolute = String(cString: resolved)
     if MountTable.entry(at: absolute)?.type == "fuse.\(options.subtype)" {
-      throw .alreadyMounted(absolute)
+      throw isDead(absolute) ? .staleMount(absolute) : .alreadyMounted(absolute)
     }
     if !options.nonEmpty, try holdsEntries(absolute) { throw .notEmpty(absolute) }
     try checkDevice()
     guard geteuid() != 0 else { return absolute }
     guard Fusermount.isInstalled else { throw .noFusermount }
     if options.allowOther || options.allowRoot, !othersMayBeAllowed() { throw .allowOtherForbidden }
+    // As fusermount3 judges, which says so to nobody in particular.
+    let isOthers = status.st_mode & mode_t(Glibc.S_ISVTX) != 0 && status.st_uid != getuid()
+    guard access(absolute, W_OK) == 0, !isOthers else { throw .notWritable(absolute) }
     return absolute
   }
 
@@ -84,8 +104,7 @@ enum MountPoint {
     switch error {
     case .noSuchFileOrDirectory: .mountPointMissing(path)
     case .notDirectory: .notADirectory(path)
-    // The last is how the end of a ring can reach who waits for an answer.
-    case .socketNotConnected, .connectionAbort, .canceled: .staleMount(path)
+    case _ where meansDead(error.rawValue): .staleMount(path)
     default: .io("looking at the mount point \(path)", error)
     }
   }
@@ -166,6 +185,11 @@ enum MountTable {
   static func entry(at path: String) -> MountTableEntry? {
     guard let text = TextFile.read("/proc/self/mountinfo") else { return nil }
     return text.split(separator: "\n").last { parse($0)?.path == path }.flatMap(parse)
+  }
+
+  /// What takes away the mount at `path`.
+  static func unmounter(_ path: String) -> String {
+    entry(at: path)?.type == "fuse.scrim" ? "scrim umount" : "fusermount3 -u"
   }
 
   /// Reads one line: `36 35 98:0 /root /path opts tags - type source superopts`.

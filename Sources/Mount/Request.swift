@@ -1,6 +1,7 @@
 import CFuse
 import Container
 import Glibc
+import Synchronization
 import Vault
 
 /// Who asks.
@@ -78,6 +79,7 @@ enum Dispatch {
   ) {
     guard let request, let fileSystem = fileSystem(request) else { return }
     fileSystem.activity.note()
+    fileSystem.counters.requests.wrappingAdd(1, ordering: .relaxed)
     do {
       try body(fileSystem, request)
     } catch {

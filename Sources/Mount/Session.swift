@@ -69,9 +69,10 @@ public final class Session: @unchecked Sendable {
     let mount = { () throws(MountError) -> Mounted in
       let point = try MountPoint.check(path, options: options)
       let session = try Self.create(argument, operations, userdata)
-      guard fuse_session_mount(session, point) == 0 else {
+      let (mounted, said) = HelperOutput.gathering { fuse_session_mount(session, point) == 0 }
+      guard mounted else {
         fuse_session_destroy(session)
-        throw .refused(LibraryLog.last ?? "libfuse gave no reason")
+        throw .refused(said ?? LibraryLog.last ?? "libfuse gave no reason")
       }
       return Mounted(point: point, session: session, readAhead: Self.openReadAhead(point))
     }

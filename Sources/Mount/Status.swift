@@ -39,6 +39,13 @@ extension FileSystem {
       ("sealed", Self.json(counters.sealed)),
       ("compressed", Self.json(counters.compressed)),
       ("sealedCompressed", Self.json(counters.sealedCompressed)),
+      ("requests", .number(counters.requests.load(ordering: .relaxed))),
+      (
+        "caches",
+        .object([
+          ("blocks", Self.json(vault.blockCache)), ("names", Self.json(vault.nameCache)),
+        ])
+      ),
       ("integrityFailures", .number(counters.integrityFailures.load(ordering: .relaxed))),
       ("inodes", .number(UInt64(table.count))),
       ("openFiles", .array(files)),
@@ -125,6 +132,10 @@ extension FileSystem {
         ("userspaceReads", .number(counters.plain.reads.load(ordering: .relaxed))),
         ("userspaceWrites", .number(counters.plain.writes.load(ordering: .relaxed))),
       ])
+  }
+
+  private static func json(_ cache: CacheCounters) -> JSON {
+    .object([("hits", .number(cache.hits)), ("misses", .number(cache.misses))])
   }
 
   private static func json(_ counters: ModeCounters) -> JSON {

@@ -1,4 +1,5 @@
 public import Primitives
+import Container
 import Synchronization
 import SystemPackage
 
@@ -173,6 +174,7 @@ extension VaultDirectory {
   func plainName(_ backing: [UInt8], _ view: DirectoryView, _ directory: Int32) -> Plain {
     let record = view.record
     if record.names == .sealed, let key = nameCache.plainName(backing) {
+      context.nameLookups.countHit()
       return .known(name: key.name, kind: key.kind, record: record)
     }
     let sidecar = { (name: [UInt8]) in self.readSidecar(name, directory) }
@@ -180,6 +182,7 @@ extension VaultDirectory {
     case .entry(let name, let kind):
       if record.names == .sealed, backing[0] != Format.longPrefix {
         nameCache.insert(NameCache.Key(name: name, kind: kind), backing)
+        context.nameLookups.countMiss()
       }
       return .known(name: name, kind: kind, record: record)
     case .reserved, .sidecar: return .hidden

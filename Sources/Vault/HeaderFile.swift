@@ -29,15 +29,30 @@ enum HeaderFile {
           try Sys.pwrite(descriptor.rawValue, buffer, at: 0)
         }
         try Sys.fsync(descriptor.rawValue)
-        try Sys.renameat2(
-          vault, Format.newHeaderName, vault, Format.headerName,
-          flags: replacing ? [] : .noReplace)
+        if replacing {
+          try Sys.renameat2(vault, Format.newHeaderName, vault, Format.headerName)
+        } else {
+          try renameToNew(vault, Format.newHeaderName, vault, Format.headerName)
+        }
       } catch {
         try? Sys.unlinkat(vault, Format.newHeaderName)
         throw error
       }
       try Sys.fsync(vault)
     }
+  }
+}
+
+/// renameat2(2) with RENAME_NOREPLACE. Where the backing filesystem cannot refuse to replace, it looks first; the vault has
+/// no other writer.
+func renameToNew(
+  _ from: Int32, _ old: [UInt8], _ to: Int32, _ new: [UInt8]
+) throws(Errno) {
+  do throws(Errno) {
+    try Sys.renameat2(from, old, to, new, flags: .noReplace)
+  } catch .invalidArgument {
+    if (try? Sys.statx(to, new, fields: .type)) != nil { throw .fileExists }
+    try Sys.renameat2(from, old, to, new)
   }
 }
 

@@ -31,7 +31,7 @@ final class Quarantine {
         let suffix = number == 0 ? [] : [UInt8](".\(number)".utf8)
         let name = entry.prefix(Format.maximumName - suffix.count) + suffix
         do throws(Errno) {
-          try move(entry, directory, Array(name), subfolder.rawValue)
+          try renameToNew(directory, entry, subfolder.rawValue, Array(name))
           return "\(self.name)/\(place)/\(String(decoding: name, as: UTF8.self))"
         } catch .fileExists {
           continue
@@ -55,17 +55,5 @@ final class Quarantine {
       // From what was moved before.
     }
     return try Sys.openat(directory, name, [.readOnly, .directory, .noFollow])
-  }
-
-  private func move(
-    _ old: [UInt8], _ from: Int32, _ new: [UInt8], _ to: Int32
-  ) throws(Errno) {
-    do throws(Errno) {
-      try Sys.renameat2(from, old, to, new, flags: .noReplace)
-    } catch .invalidArgument {
-      // This filesystem cannot refuse to replace, so look; the vault has no other writer.
-      if (try? Sys.statx(to, new, fields: .type)) != nil { throw .fileExists }
-      try Sys.renameat2(from, old, to, new)
-    }
   }
 }

@@ -37,7 +37,12 @@ final class SessionFile: Sendable {
     let page = try state.sealed(with: keys)
     // Both pages are written, not allocated: rewriting an allocated but unwritten extent can still
     // need space for metadata.
-    for index in 0...1 { try write(page, index, descriptor.rawValue) }
+    do throws(VaultError) {
+      for index in 0...1 { try write(page, index, descriptor.rawValue) }
+    } catch {
+      try? Sys.unlinkat(vault, Format.sessionName)
+      throw error
+    }
   }
 
   /// A vault without its session file has been tampered with: only making it and repair write a

@@ -11,11 +11,13 @@ extension Vault {
   ///   - secret: Opens one of the key slots.
   ///   - options: With `repairs` the vault is opened for writing, otherwise nothing is changed.
   ///   - logger: Hears of damage and refusals as they are met.
+  ///   - isLeaving: As for `open`.
   /// - Returns: The vault, and what opening it found.
   /// - Throws: `.notAVault`, `.wrongSecret`, `.damaged` for its header, `.system`, and with
   ///   `repairs` `.locked`.
   public static func openForCheck(
-    at path: String, secret: VaultSecret, options: CheckOptions, logger: Logger
+    at path: String, secret: VaultSecret, options: CheckOptions, logger: Logger,
+    isLeaving: (Int32) -> Bool = { _ in false }
   ) throws(VaultError) -> CheckedVault {
     let base = try openFolder(path)
     let header = try HeaderFile.load(in: base.rawValue)
@@ -23,7 +25,7 @@ extension Vault {
     var writer: String?
     var lock: VaultLock?
     do throws(VaultError) {
-      lock = try VaultLock.acquireWriter(in: base.rawValue)
+      lock = try VaultLock.acquireWriter(in: base.rawValue, isLeaving: isLeaving)
     } catch .locked(let holder) where !options.repairs {
       writer = holder
     } catch .system where !options.repairs {

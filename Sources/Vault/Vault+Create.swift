@@ -17,7 +17,7 @@ public struct SlotRequest: Sendable {
 }
 
 extension Vault {
-  /// Makes a new vault; it is left closed.
+  /// Makes a new vault; it is left closed. What fails leaves nothing of it.
   ///
   /// - Parameters:
   ///   - path: An empty folder, or one to make (its parent exists).
@@ -48,28 +48,72 @@ extension Vault {
         try KeySlot(
           wrapping: master, secret: slot.secret, label: slot.label, cost: cost, vaultID: vaultID))
     }
-    let base = try emptyFolder(path)
-    try SessionFile.create(in: base.rawValue, keys: keys)
+    let (base, isMade) = try emptyFolder(path)
+    let header = VaultHeader(suite: suite, vaultID: vaultID, slots: wrapped)
+    do throws(VaultError) {
+      try fill(base.rawValue, header, keys, content, names)
+    } catch {
+      // Only an empty folder goes.
+      if isMade {
+        try? Sys.unlinkat(Sys.currentDirectory, [UInt8](path.utf8), isDirectory: true)
+      }
+      throw error
+    }
+  }
+
+  private static func fill(
+    _ base: Int32, _ header: VaultHeader, _ keys: MasterKeys, _ content: ContentPolicy,
+    _ names: NamePolicy
+  ) throws(VaultError) {
+    // Whoever makes this file makes the vault, if two try at once.
+    try SessionFile.create(in: base, keys: keys)
+    do throws(VaultError) {
+      try makeTree(in: base, keys, content, names)
+      // The header comes last: without it there is no vault, so a half-made one is never opened.
+      try HeaderFile.store(header, keys: keys, in: base, replacing: false)
+    } catch {
+      empty(base)
+      throw error
+    }
+  }
+
+  private static func makeTree(
+    in base: Int32, _ keys: MasterKeys, _ content: ContentPolicy, _ names: NamePolicy
+  ) throws(VaultError) {
     let record = DirectoryRecord(
       id: .random(), serial: 1, content: content, names: names, flags: [], rules: [],
       bindings: [keys.rootBinding])
     try attempt("creating tree") { () throws(Errno) in
-      try Sys.mkdirat(base.rawValue, Format.treeName, mode: 0o755)
+      try Sys.mkdirat(base, Format.treeName, mode: 0o755)
     }
     let tree = try attempt("opening tree") { () throws(Errno) in
-      try Sys.openat(base.rawValue, Format.treeName, [.readOnly, .directory, .noFollow])
+      try Sys.openat(base, Format.treeName, [.readOnly, .directory, .noFollow])
     }
     try RecordFile.store(record, keys: keys, in: tree.rawValue, durable: true)
     try attempt("syncing tree") { () throws(Errno) in try Sys.fsync(tree.rawValue) }
-    // The header comes last: without it there is no vault, so a half-made one is never opened.
-    let header = VaultHeader(suite: suite, vaultID: vaultID, slots: wrapped)
-    try HeaderFile.store(header, keys: keys, in: base.rawValue, replacing: false)
   }
 
-  private static func emptyFolder(_ path: String) throws(VaultError) -> SharedFD {
+  /// Takes away what a vault that could not be made has left, the header first.
+  private static func empty(_ base: Int32) {
+    for name in [Format.headerName, Format.newHeaderName] { try? Sys.unlinkat(base, name) }
+    if let tree = try? Sys.openat(base, Format.treeName, [.readOnly, .directory, .noFollow]) {
+      for name in [Format.recordName, Format.newRecordName] {
+        try? Sys.unlinkat(tree.rawValue, name)
+      }
+    }
+    try? Sys.unlinkat(base, Format.treeName, isDirectory: true)
+    try? Sys.unlinkat(base, Format.sessionName)
+  }
+
+  /// - Returns: The folder, and whether it was made.
+  private static func emptyFolder(
+    _ path: String
+  ) throws(VaultError) -> (folder: SharedFD, isMade: Bool) {
+    var isMade = true
     do {
       try Sys.mkdirat(Sys.currentDirectory, [UInt8](path.utf8), mode: 0o755)
     } catch .fileExists {
+      isMade = false
       // Then it must be an empty folder, which is looked at below.
     } catch {
       throw .system(error, "creating the vault's folder")
@@ -81,7 +125,7 @@ extension Vault {
     guard entries.isEmpty else {
       throw .system(.directoryNotEmpty, "the vault's folder is not empty")
     }
-    return folder
+    return (folder, isMade)
   }
 
   // MARK: Key slots

@@ -28,6 +28,10 @@ public final class Vault: Sendable {
   public var suite: CipherSuite { header.suite }
   /// What containers derive their keys from.
   public var containerKeys: ContainerKeys { context.keys.content }
+  /// Blocks of containers that reads wanted, and whether their content was in memory.
+  public var blockCache: CacheCounters { context.workspace.blockCache }
+  /// Names that were to be translated, and whether the other name was in memory.
+  public var nameCache: CacheCounters { context.nameLookups }
   /// The backing folder `tree/`'s filesystem, for statfs.
   ///
   /// - Throws: `.system`.
@@ -63,12 +67,14 @@ public final class Vault: Sendable {
   ///   - logger: Hears of damage and refusals.
   ///   - workspace: What all its containers share.
   ///   - descriptorLimit: How many directories may keep a descriptor open.
+  ///   - isLeaving: Asked again and again about another process of this machine that writes the vault: true to
+  ///     go on waiting for its end. It sleeps as long as it sees fit.
   /// - Returns: The open vault.
   /// - Throws: `.notAVault`, `.wrongSecret`, `.locked`, `.damaged`, `.system`.
   public static func open(
     at path: String, secret: VaultSecret, access: VaultAccess,
     logger: Logger = Logger(label: "scrim.vault"), workspace: Workspace = Workspace(),
-    descriptorLimit: Int = 256
+    descriptorLimit: Int = 256, isLeaving: (Int32) -> Bool = { _ in false }
   ) throws(VaultError) -> Vault {
     let base = try openFolder(path)
     let header = try HeaderFile.load(in: base.rawValue)
@@ -77,7 +83,7 @@ public final class Vault: Sendable {
     let session: SessionFile
     switch access {
     case .readWrite:
-      lock = try VaultLock.acquireWriter(in: base.rawValue)
+      lock = try VaultLock.acquireWriter(in: base.rawValue, isLeaving: isLeaving)
       session = try SessionFile.begin(in: base.rawValue, keys: keys)
     case .readOnly:
       lock = nil

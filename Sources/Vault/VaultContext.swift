@@ -21,6 +21,7 @@ final class VaultContext: Sendable {
   /// Whether a file was let go with changes that could not be stored.
   let hasLostChanges = Atomic<Bool>(false)
   let workspace: Workspace
+  let nameLookups = CacheCounters()
   let descriptors: DescriptorPool
   let userID = Sys.effectiveUserID
   let groupID = Sys.effectiveGroupID

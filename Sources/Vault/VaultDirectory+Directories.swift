@@ -67,18 +67,6 @@ extension VaultDirectory {
     }
   }
 
-  /// renameat2(2) with RENAME_NOREPLACE, or without where the backing filesystem does not know it;
-  /// the caller holds the lock and has looked.
-  func renameToNew(
-    _ from: Int32, _ old: [UInt8], _ to: Int32, _ new: [UInt8]
-  ) throws(Errno) {
-    do throws(Errno) {
-      try Sys.renameat2(from, old, to, new, flags: .noReplace)
-    } catch .invalidArgument {
-      try Sys.renameat2(from, old, to, new)
-    }
-  }
-
   /// Removes an empty directory with its record and whatever a crash left in it.
   ///
   /// - Parameter name: The plain name.

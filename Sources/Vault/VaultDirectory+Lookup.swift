@@ -75,8 +75,10 @@ extension VaultDirectory {
     }
     let key = NameCache.Key(name: name, kind: kind)
     if let known = nameCache.backingName(key) {
+      context.nameLookups.countHit()
       return NameCoder.BackingName(name: known, sidecar: nil)
     }
+    context.nameLookups.countMiss()
     let backing = try coder.encode(name, kind: kind)
     // Hashed names are not kept: their sidecar's content is needed with them.
     if backing.sidecar == nil { nameCache.insert(key, backing.name) }

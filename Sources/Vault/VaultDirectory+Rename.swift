@@ -286,23 +286,25 @@ extension VaultDirectory {
     let isOrdered = try child.updateRecord {
       $0.bindings = before == after ? [after] : [before, after]
     }
+    let isSwapped: Bool
     do throws(VaultError) {
       if let sidecar = backing.sidecar { try target.write(sidecar, into) }
-      try child.withMoveAccess(isNewParent: target !== self) { () throws(Errno) in
-        if replaced == nil {
-          try renameToNew(from, source.backingName, into, backing.name)
-        } else {
-          // The directory itself is not empty to the backing filesystem: it has a record.
-          try Sys.renameat2(from, source.backingName, into, backing.name, flags: .exchange)
-        }
-      }
+      isSwapped = try child.moveFolder(
+        isNewParent: target !== self, replacing: replaced,
+        { (flags) throws(Errno) in
+          if flags == .noReplace {
+            try renameToNew(from, source.backingName, into, backing.name)
+          } else {
+            try Sys.renameat2(from, source.backingName, into, backing.name, flags: flags)
+          }
+        }, discard: { (replaced) throws(VaultError) in try target.discard(replaced, into) })
     } catch {
       _ = try? child.updateRecord { $0.bindings = [before] }
       target.dropSidecar(backing.name, .primary, into)
       throw error
     }
     child.place(in: target, name: name, backingName: backing.name)
-    if let replaced {
+    if isSwapped, let replaced {
       let leftover = VaultEntry(
         name: source.name, kind: source.kind, mode: .directory,
         backingName: source.backingName, status: replaced.status, origin: source.origin)
@@ -329,6 +331,28 @@ extension VaultDirectory {
       if current === other { return true }
       directory = current.parent
     }
+    return false
+  }
+
+  /// Renames the backing folder, over that of an empty directory where there is one.
+  ///
+  /// - Returns: Whether the empty one is now where this one was.
+  private func moveFolder(
+    isNewParent: Bool, replacing replaced: VaultEntry?,
+    _ rename: (RenameFlags) throws(Errno) -> Void,
+    discard: (VaultEntry) throws(VaultError) -> Void
+  ) throws(VaultError) -> Bool {
+    if let replaced {
+      do throws(VaultError) {
+        // The directory itself is not empty to the backing filesystem: it has a record.
+        try withMoveAccess(isNewParent: isNewParent) { () throws(Errno) in try rename(.exchange) }
+        return true
+      } catch .system(.invalidArgument, _) {
+        // It cannot swap: the empty one goes first, and for a moment the name is free.
+        try discard(replaced)
+      }
+    }
+    try withMoveAccess(isNewParent: isNewParent) { () throws(Errno) in try rename(.noReplace) }
     return false
   }
 

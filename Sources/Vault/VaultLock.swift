@@ -13,16 +13,16 @@ struct VaultLock: Sendable {
   /// Whoever replaces the header; a mounted vault does not stop that.
   static let headerEditor = RecordLock(.exclusive, start: 1, length: 1)
 
-  static func acquireWriter(in vault: Int32) throws(VaultError) -> VaultLock {
+  /// Takes the lock, waiting for a process of this machine that has it while `isLeaving` says so.
+  static func acquireWriter(
+    in vault: Int32, isLeaving: (Int32) -> Bool
+  ) throws(VaultError) -> VaultLock {
     let descriptor = try open(in: vault)
     var notice: String?
     do {
-      try Sys.setLock(descriptor.rawValue, writer)
+      try lock(descriptor.rawValue, isLeaving)
     } catch .resourceTemporarilyUnavailable {
-      throw .locked(holder: holder(descriptor.rawValue))
-    } catch .permissionDenied {
-      // POSIX lets a lock that is held fail with either error.
-      throw .locked(holder: holder(descriptor.rawValue))
+      throw .locked(holder: holder(descriptor.rawValue).text)
     } catch .noLocks {
       notice = unprotected
     } catch .notSupported {
@@ -44,6 +44,19 @@ struct VaultLock: Sendable {
     return VaultLock(descriptor: descriptor, notice: notice)
   }
 
+  private static func lock(_ descriptor: Int32, _ isLeaving: (Int32) -> Bool) throws(Errno) {
+    while true {
+      do throws(Errno) {
+        return try Sys.setLock(descriptor, writer)
+      } catch .resourceTemporarilyUnavailable, .permissionDenied {
+        // POSIX lets a lock that is held fail with either error.
+        guard let process = holder(descriptor).process, isLeaving(process) else {
+          throw .resourceTemporarilyUnavailable
+        }
+      }
+    }
+  }
+
   /// Waits for whoever edits the header now; without locks there is nothing to wait for.
   static func acquireHeaderEditor(in vault: Int32) throws(VaultError) -> VaultLock {
     let descriptor = try open(in: vault)
@@ -62,11 +75,13 @@ struct VaultLock: Sendable {
     }
   }
 
-  private static func holder(_ descriptor: Int32) -> String {
-    guard let bytes = try? readWhole(descriptor, limit: 512) else { return "unknown" }
+  /// Who has the lock, by what it wrote: words for a message, and the process if it is one of this machine.
+  private static func holder(_ descriptor: Int32) -> (text: String, process: Int32?) {
+    guard let bytes = try? readWhole(descriptor, limit: 512) else { return ("unknown", nil) }
     let words = bytes.prefix { $0 != UInt8(ascii: "\n") }.split(separator: UInt8(ascii: " "))
-    guard words.count == 2 else { return "unknown" }
-    let (pid, host) = (String(decoding: words[0], as: UTF8.self), words[1])
-    return "process \(pid) on \(String(decoding: host, as: UTF8.self))"
+    guard words.count == 2 else { return ("unknown", nil) }
+    let (id, host) = (String(decoding: words[0], as: UTF8.self), Array(words[1]))
+    let text = "process \(id) on \(String(decoding: host, as: UTF8.self))"
+    return (text, host == Sys.hostName ? Int32(id) : nil)
   }
 }

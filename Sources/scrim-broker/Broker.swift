@@ -8,12 +8,19 @@ struct Broker: ~Copyable {
   private let channel: BrokerChannel
   private let isPrivileged: Bool
   private var boundary: Boundary?
+  /// Files that the kernel holds for this mount. It counts them for nobody, so they are counted here: no more than one process
+  /// of the user may have open.
+  private var registered = 0
+  private let most: Int
 
   /// A broker for whoever is at the other end; `isPrivileged`: it has CAP_SYS_ADMIN to lend.
   init(channel: consuming BrokerChannel, isPrivileged: Bool) {
     self.channel = channel
     self.isPrivileged = isPrivileged
     boundary = nil
+    var limits = rlimit()
+    let isKnown = getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limits) == 0
+    most = isKnown ? Int(clamping: limits.rlim_max) : 1024
   }
 
   /// Returns when there is nobody left to serve, or somebody who does not keep to the protocol.
@@ -64,19 +71,23 @@ struct Broker: ~Copyable {
     return boundary == nil ? .notAVault : .done
   }
 
-  private func register(device: Int32, backing: Int32) -> BrokerMessage {
+  private mutating func register(device: Int32, backing: Int32) -> BrokerMessage {
     guard scrim_is_fuse_device(device) == 1 else { return BrokerMessage(.notFuse) }
     let verdict = boundary?.judge(backing) ?? .malformed
     guard verdict == .done else { return BrokerMessage(verdict) }
+    guard registered < most else { return BrokerMessage(Errno.tooManyOpenFiles) }
     let id = scrim_fuse_backing_open(device, backing)
-    return id > 0 ? BrokerMessage(.done, value: id) : BrokerMessage(Errno(rawValue: errno))
+    guard id > 0 else { return BrokerMessage(Errno(rawValue: errno)) }
+    registered += 1
+    return BrokerMessage(.done, value: id)
   }
 
-  private func unregister(device: Int32, id: Int32) -> BrokerMessage {
+  private mutating func unregister(device: Int32, id: Int32) -> BrokerMessage {
     guard scrim_is_fuse_device(device) == 1 else { return BrokerMessage(.notFuse) }
     guard scrim_fuse_backing_close(device, id) == 0 else {
       return BrokerMessage(Errno(rawValue: errno))
     }
+    registered = max(registered - 1, 0)
     return BrokerMessage(.done)
   }
 }

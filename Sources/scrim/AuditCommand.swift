@@ -35,7 +35,7 @@ struct AuditCommand: ParsableCommand {
 
   func run() throws {
     let folder = try vaultFolder()
-    _ = try Vault.inspect(at: folder.text)
+    _ = try folder.inspectVault()
     let isOwner = owner || secrets.isGiven
     let root: AuditNode
     if isOwner {
@@ -46,7 +46,12 @@ struct AuditCommand: ParsableCommand {
     let name = String(decoding: folder.absolute, as: UTF8.self)
     if let html { try write(AuditPage(root, vault: name, isOwner: isOwner).text, to: html) }
     if json { return try Output.write(try AuditReport.json(root, vault: name, isOwner: isOwner)) }
-    for line in AuditReport.lines(root, depth: depth) { try Output.line(line) }
+    let width = Screen.size(STDOUT_FILENO)?.columns
+    for (index, line) in AuditReport.lines(root, depth: depth).enumerated() {
+      // The sentence, and the tables below it.
+      try Output.line(
+        index == 0 ? line.wrapped(to: width, indent: 2) : line.fitted(to: width ?? .max))
+    }
   }
 
   private func vaultFolder() throws(Failure) -> PathArgument {

@@ -5,9 +5,15 @@ import Vault
 
 /// Looks at a vault with its key: which directories hold what, and whether that is what their policies say.
 struct AuditOwner {
-  static func run(_ vault: Vault) throws -> AuditNode { enter(vault.root, [UInt8(ascii: "/")]) }
+  private let steps = StepCounter()
 
-  private static func enter(_ directory: VaultDirectory, _ name: [UInt8]) -> AuditNode {
+  static func run(_ vault: Vault) throws -> AuditNode {
+    let audit = AuditOwner()
+    defer { audit.steps.end() }
+    return audit.enter(vault.root, [UInt8(ascii: "/")])
+  }
+
+  private func enter(_ directory: VaultDirectory, _ name: [UInt8]) -> AuditNode {
     let node = AuditNode(name)
     let record = directory.record
     node.policy = AuditNode.Policy(
@@ -30,9 +36,10 @@ struct AuditOwner {
     return node
   }
 
-  private static func take(
+  private func take(
     _ entry: VaultEntry, _ directory: VaultDirectory, _ folder: SharedFD, _ node: AuditNode
   ) throws(VaultError) {
+    steps.step()
     node.entries += 1
     if directory.namePolicy == .plain { node.readableNames += 1 }
     switch entry.mode {

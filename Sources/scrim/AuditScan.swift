@@ -5,19 +5,23 @@ import Vault
 
 /// Looks at a vault's folder as someone without a key can.
 struct AuditScan {
+  private let steps = StepCounter()
+
   /// Goes through `tree/` of an open vault folder.
   static func run(vault: PathArgument) throws -> AuditNode {
     let tree = vault.bytes + Array("/tree".utf8)
     do throws(Errno) {
       let folder = SharedFD(
         try Sys.openat(Sys.currentDirectory, tree, [.readOnly, .directory]))
-      return enter(folder, [UInt8(ascii: "/")])
+      let scan = AuditScan()
+      defer { scan.steps.end() }
+      return scan.enter(folder, [UInt8(ascii: "/")])
     } catch {
       throw Failure(.system, "\(String(decoding: tree, as: UTF8.self)): \(error)")
     }
   }
 
-  private static func enter(_ folder: SharedFD, _ name: [UInt8]) -> AuditNode {
+  private func enter(_ folder: SharedFD, _ name: [UInt8]) -> AuditNode {
     let node = AuditNode(name)
     do throws(Errno) {
       for entry in try Sys.entries(of: folder.rawValue) {
@@ -35,9 +39,10 @@ struct AuditScan {
     return node
   }
 
-  private static func take(
+  private func take(
     _ name: [UInt8], _ shown: StoredName, _ folder: SharedFD, _ node: AuditNode
   ) throws(Errno) {
+    steps.step()
     let status = try Sys.statx(folder.rawValue, name)
     node.entries += 1
     if !shown.isSealed { node.readableNames += 1 }
@@ -47,7 +52,7 @@ struct AuditScan {
         try Sys.openat(folder.rawValue, name, [.readOnly, .directory, .noFollow]))
       node.children.append(enter(inner, shown.text))
     case .regular:
-      let policy = try storedPolicy(folder.rawValue, name) ?? .plain
+      let policy = try Self.storedPolicy(folder.rawValue, name) ?? .plain
       node.add(policy, name: shown.text, bytes: status.size)
     case .symbolicLink:
       node.links += 1

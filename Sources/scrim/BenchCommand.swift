@@ -27,7 +27,9 @@ struct BenchCommand: ParsableCommand {
   func run() throws {
     let sections: [BenchSection]
     do {
-      sections = try Bench(duration: .milliseconds(milliseconds)).sections()
+      sections = try Patience.during("measuring") {
+        try Bench(duration: .milliseconds(milliseconds)).sections()
+      }
     } catch let error as CryptoError {
       throw Failure(.system, "libcrypto: \(error)")
     }

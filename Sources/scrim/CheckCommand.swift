@@ -37,8 +37,16 @@ struct CheckCommand: ParsableCommand {
       isDeep: deep, repairs: repair, lostAndFound: "lost+found-\(CheckOutput.timestamp())")
     // Everything a log line would say is a finding here, and with its path.
     let silent = Logger(label: "scrim.check") { _ in SwiftLogNoOpLogHandler() }
-    let checked = try Vault.openForCheck(
-      at: vault.text, secret: secret, options: options, logger: silent)
+    let checked = try Patience.during("opening the vault") { () throws(Failure) in
+      let writer = LeavingWriter(vault, advice: "unmount it first, or check without --repair")
+      do throws(VaultError) {
+        return try Vault.openForCheck(
+          at: vault.text, secret: secret, options: options, logger: silent,
+          isLeaving: writer.isLeaving)
+      } catch {
+        throw writer.failure(error)
+      }
+    }
     let output = CheckOutput(self, checked)
     for finding in checked.findings { output.add(finding) }
     if let writer = checked.writer {
@@ -64,7 +72,7 @@ struct CheckCommand: ParsableCommand {
 
 /// Prints findings as they come, or gathers them for JSON, and draws the progress on a terminal.
 private final class CheckOutput {
-  let showsProgress = isatty(STDERR_FILENO) == 1
+  let showsProgress = ProgressLine.isPossible
   /// What the whole check has to go through.
   var total: CheckProgress?
 
@@ -76,7 +84,7 @@ private final class CheckOutput {
   private var failure: Failure?
   private let started = monotonic()
   private var drawn = 0.0
-  private var isLineOpen = false
+  private var line = ProgressLine()
 
   init(_ command: CheckCommand, _ checked: CheckedVault) {
     self.command = command
@@ -117,8 +125,7 @@ private final class CheckOutput {
       let left = Int(elapsed / share - elapsed)
       text += ", \(Int(share * 100)) %, \(left / 60):\(Self.twoDigits(left % 60)) left"
     }
-    draw("\r\u{1B}[K\(text)")
-    isLineOpen = true
+    line.draw(text)
   }
 
   private func share(_ progress: CheckProgress) -> Double? {
@@ -129,15 +136,7 @@ private final class CheckOutput {
     return all == 0 ? nil : min(1, Double(done) / Double(all))
   }
 
-  func finishLine() {
-    guard isLineOpen else { return }
-    draw("\r\u{1B}[K")
-    isLineOpen = false
-  }
-
-  private func draw(_ text: String) {
-    Array(text.utf8).withUnsafeBytes { _ = Descriptor.writeAll(STDERR_FILENO, $0) }
-  }
+  func finishLine() { line.clear() }
 
   private static func monotonic() -> Double {
     var time = timespec()
@@ -217,12 +216,21 @@ private struct CheckedItem: Encodable {
   /// The line, in which no name can begin another one.
   var line: [UInt8] {
     var text = Array("\(severity): ".utf8)
-    text += bytes.map { $0 < 32 || $0 == 127 ? UInt8(ascii: "?") : $0 }
+    text += path.map { Array(StatusText.safe($0).utf8) } ?? bytes
     text += Array(": \(reason)".utf8)
     if let repair {
       text += Array("; \(repaired ? "repaired" : "not repaired"): \(repair)".utf8)
     }
-    return text.map { $0 < 32 ? UInt8(ascii: "?") : $0 } + [UInt8(ascii: "\n")]
+    let rest = text.dropFirst(severity.utf8.count).map {
+      $0 < 32 || $0 == 127 ? UInt8(ascii: "?") : $0
+    }
+    let colour: Colour? =
+      switch severity {
+      case "damage": repaired ? .yellow : .red
+      case "harmless": .yellow
+      default: nil
+      }
+    return Array((colour?.paint(severity) ?? severity).utf8) + rest + [UInt8(ascii: "\n")]
   }
 }
 

@@ -49,7 +49,7 @@ struct ConvertCommand: ParsableCommand {
     for path in paths {
       guard let place = try Self.live(path) else {
         guard paths.count == 1 else {
-          throw Failure(.notMounted, "\(path.text) is not in a mounted vault")
+          throw try NotMounted.inside(path)
         }
         return try convertVault(path, goal)
       }
@@ -88,7 +88,10 @@ struct ConvertCommand: ParsableCommand {
     let secret = try secrets.secret(for: target.vault)
     try LogDestination.standardError.install(level: .error)
     _ = try? Sys.raiseDescriptorLimit()
-    let vault = try Vault.open(at: target.vault.text, secret: secret, access: .readWrite)
+    let vault = try Patience.during("opening the vault") { () throws(Failure) in
+      try LeavingWriter.open(
+        target.vault, secret, advice: "name its mount instead, or unmount it first")
+    }
     let progress = TransferProgress(json: json)
     let end: MigrationEnd
     do {

@@ -77,9 +77,8 @@ enum DaemonProcess {
     return process
   }
 
-  /// Cuts what ties the started process to its starter but the channel: session and descriptors.
+  /// Cuts what ties the started process to its starter but the channel and the session.
   static func detach() {
-    setsid()
     // Started through /proc/self/exe, it would go by the name of "exe".
     try? Sys.setThreadName(Array("scrim".utf8))
     umask(0)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -14,7 +15,8 @@ struct DoctorCommand: ParsableCommand {
     if json {
       try Output.json(findings)
     } else {
-      for finding in findings { try Output.line(finding.text) }
+      let width = Screen.size(STDOUT_FILENO)?.columns
+      for finding in findings { try Output.line(finding.text(width: width)) }
     }
     let lacking = findings.filter { $0.needed && !$0.ok }.map(\.name)
     guard lacking.isEmpty else {
@@ -44,10 +46,15 @@ struct Finding: Encodable {
     self.remedy = ok ? nil : remedy
   }
 
-  /// As one line, or two where something is missing.
-  var text: String {
-    let line = (ok ? "ok" : "missing").padded(to: 9) + name.padded(to: 15) + StatusText.safe(detail)
-    guard let remedy else { return line }
-    return line + "\n" + String(repeating: " ", count: 24) + StatusText.safe(remedy)
+  /// As one line, or two where something is missing; more where they are wider than the terminal.
+  func text(width: Int?) -> String {
+    let margin = 24
+    let word = ok ? "ok" : "missing"
+    let line = word.padded(to: 9) + name.padded(to: 15) + StatusText.safe(detail)
+    let blanks = String(repeating: " ", count: margin)
+    let lines = [line] + (remedy.map { [blanks + StatusText.safe($0)] } ?? [])
+    let text = lines.map { $0.wrapped(to: width, indent: margin) }.joined(separator: "\n")
+    let colour: Colour = ok ? .green : needed ? .red : .yellow
+    return colour.paint(word) + text.dropFirst(word.count)
   }
 }

@@ -20,9 +20,23 @@ struct Examination {
   /// In the order of their weight.
   var findings: [Finding] {
     [
-      device, helper, kernel, passthrough, broker, rings, allowOther, processor, descriptors,
+      program, device, helper, kernel, passthrough, broker, rings, allowOther, processor,
+      descriptors,
       memory,
     ]
+  }
+
+  /// What runs here.
+  private var program: Finding {
+    #if DEBUG
+      let build = "debug build"
+    #else
+      let build = "release build"
+    #endif
+    let libraries = [Mount.library, Libraries.crypto, Libraries.compression]
+    return Finding(
+      "scrim", true, "\(Version.text), \(build), with \(libraries.joined(separator: ", "))",
+      remedy: "")
   }
 
   private func isAtLeast(_ major: Int, _ minor: Int) -> Bool {

@@ -18,7 +18,8 @@ extension Failure {
 
   private init(_ error: MountError) {
     switch error {
-    case .mountPointMissing, .notADirectory, .notEmpty, .alreadyMounted, .staleMount:
+    case .mountPointMissing, .notADirectory, .notEmpty, .notWritable, .alreadyMounted,
+      .staleMount:
       self.init(.mountPointUnusable, error.description)
     case .unknownOption: self.init(.usage, error.description)
     case .noFuseDevice, .fuseDeviceRefused, .noFusermount, .allowOtherForbidden, .refused,
@@ -29,10 +30,13 @@ extension Failure {
 
   init(_ error: VaultError) {
     switch error {
-    case .wrongSecret: self.init(.wrongSecret, "the passphrase or key does not open this vault")
+    case .wrongSecret:
+      self.init(
+        .wrongSecret,
+        "the passphrase or key does not open this vault; 'scrim key list' shows which keys it has")
     case .notAVault(let reason): self.init(.notAVault, "not a vault: \(reason)")
     case .locked(let holder):
-      self.init(.locked, "the vault is open for writing by \(holder); --read-only works beside it")
+      self.init(.locked, "the vault is already locked by \(holder)")
     case .damaged(let what): self.init(.damaged, "damaged: \(what)")
     case .refused(let what): self.init(.damaged, "refused: \(what)")
     case .container(.io(let errno)): self.init(.system, "\(errno)")

@@ -90,10 +90,21 @@ struct OwnedFolder {
 
   /// Refuses what holds anything, before the user thinks of a passphrase.
   func check() throws(Failure) {
+    try path.requireText()
+    if let around = Guess.vault(around: path) {
+      throw Failure(
+        .notEmpty,
+        "\(path.text) is in the folder of the vault \(StatusText.safe(around)), which holds nothing else"
+      )
+    }
     var status = stat()
     guard stat(path.terminated, &status) == 0 else {
       guard errno == ENOENT else {
         throw Failure(.system, "\(path.text): \(Output.errnoText())")
+      }
+      let parent = path.parent
+      guard access(parent.terminated, F_OK) == 0 else {
+        throw Failure(.notFound, "\(parent.text) does not exist, so no vault can be made in it")
       }
       return
     }

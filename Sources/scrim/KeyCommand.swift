@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import Vault
 
 struct KeyCommand: ParsableCommand {
@@ -29,7 +30,10 @@ struct KeyListCommand: ParsableCommand {
   func run() throws {
     let slots = try vault.inspectVault().slots.map(SlotFacts.init)
     if json { return try Output.json(slots) }
-    for (index, slot) in slots.enumerated() { try Output.line("\(index)  \(slot.text)") }
+    let width = Screen.size(STDOUT_FILENO)?.columns
+    for (index, slot) in slots.enumerated() {
+      try Output.line("\(index)  \(slot.text)".wrapped(to: width, indent: 3))
+    }
   }
 }
 

@@ -30,7 +30,7 @@ struct KeyRecoverCommand: ParsableCommand {
     let header = try vault.inspectVault()
     let key = try recoveryKey()
     // A wrong key is told before a new passphrase is thought of.
-    _ = try header.unlock(.recovery(key))
+    _ = try Patience.during("opening the vault") { try header.unlock(.recovery(key)) }
     let passphrase = try new.secret(for: vault, asking: Prompt(program: pinentry))
     let cost = try new.cost(of: passphrase)
     let slot = try Patience.during("wrapping the vault's key") {

@@ -16,6 +16,10 @@ struct ListedEntry: Encodable {
   private let gid: UInt32
   private let modified: Double
 
+  private enum CodingKeys: CodingKey {
+    case name, nameBase64, type, mode, size, permissions, uid, gid, modified
+  }
+
   /// Takes over what is shown of an entry.
   ///
   /// - Parameters:
@@ -40,6 +44,20 @@ struct ListedEntry: Encodable {
     gid = entry.status.gid
     modified =
       Double(entry.status.mtime.seconds) + Double(entry.status.mtime.nanoseconds) / 1_000_000_000
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    var object = encoder.container(keyedBy: CodingKeys.self)
+    try object.encodeIfPresent(name, forKey: .name)
+    try object.encodeIfPresent(nameBase64, forKey: .nameBase64)
+    try object.encode(type, forKey: .type)
+    // Null where there is none: the member is always there.
+    try object.encode(mode, forKey: .mode)
+    try object.encode(size, forKey: .size)
+    try object.encode(permissions, forKey: .permissions)
+    try object.encode(uid, forKey: .uid)
+    try object.encode(gid, forKey: .gid)
+    try object.encode(modified, forKey: .modified)
   }
 
   /// Everything but the name, with a blank at the end.

@@ -47,7 +47,7 @@ struct LockCommand: ParsableCommand {
     var entries: [MountEntry] = []
     for mountpoint in mountpoints {
       guard let entry = try MountTable.scrimMount(at: mountpoint.absolute) else {
-        throw Failure(.notMounted, try UmountCommand.nothingMounted(on: mountpoint))
+        throw try NotMounted.on(mountpoint)
       }
       entries.append(entry)
     }

@@ -71,7 +71,7 @@ struct MarkCommand: ParsableCommand {
   func run() throws {
     // Elsewhere the attributes would be stored as any other, and mean nothing.
     guard let place = try LivePlace.open(path) else {
-      throw Failure(.notMounted, "\(path.text) is not in a mounted vault")
+      throw try NotMounted.inside(path)
     }
     if let name = place.name { return try markFile(place, name) }
     if show { return try Policies(json: json).show(place, recursive: recursive) }

@@ -97,16 +97,12 @@ struct MigrateCommand: ParsableCommand {
   }
 
   private func open(_ path: PathArgument, _ secret: VaultSecret) throws -> Vault {
-    do throws(VaultError) {
-      return try Vault.open(
-        at: path.text, secret: secret, access: dryRun ? .readOnly : .readWrite)
-    } catch .locked(let holder) {
-      throw Failure(
-        .locked,
-        "the vault is already locked by \(holder): unmount it first, or copy into the mount "
-          + "with cp")
-    } catch {
-      throw error
+    try Patience.during("opening the vault") {
+      guard dryRun else {
+        return try LeavingWriter.open(
+          path, secret, advice: "unmount it first, or copy into the mount with cp")
+      }
+      return try Vault.open(at: path.text, secret: secret, access: .readOnly)
     }
   }
 
@@ -218,7 +214,7 @@ struct MigrationTarget {
       names = Self.names(bytes[(cut + 1)...])
       return
     }
-    _ = try Vault.inspect(at: argument.text)
+    _ = try argument.inspectVault()
     vault = argument
     names = []
   }

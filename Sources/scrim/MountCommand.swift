@@ -42,7 +42,7 @@ struct MountCommand: ParsableCommand {
       "Where the daemon logs; without it, to the system log.", valueName: "file"))
   var logFile: PathArgument?
 
-  @Option(help: "The least level logged: debug, info, notice, warning or error.")
+  @Option(help: "The least level logged: trace, debug, info, notice, warning, error or critical.")
   var logLevel = Logger.Level.notice
 
   @Option(help: .private)
@@ -53,9 +53,12 @@ struct MountCommand: ParsableCommand {
       MountService.runAsDaemon(self, channel: DaemonChannel(descriptor: daemonChannel))
     }
     // What is wrong with the command line is said before a passphrase is asked for.
-    _ = try settings()
+    let options = try settings().session
     _ = try vault.inspectVault()
+    try mountpoint.requireText()
+    try checkPlaces()
     try MountRemoval.clearDead(at: mountpoint)
+    try Mount.check(mountPoint: mountpoint.text, options: options)
     let secret = try secrets.secret(for: vault)
     if foreground {
       Session.blockTerminationSignals()
@@ -65,6 +68,26 @@ struct MountCommand: ParsableCommand {
     } else {
       try DaemonProcess.start(secret: secret)
     }
+  }
+
+  /// Neither may hide the other.
+  private func checkPlaces() throws(Failure) {
+    let (folder, point) = (vault.absolute, mountpoint.absolute)
+    let slash = [UInt8(ascii: "/")]
+    let why: String? =
+      if folder == point {
+        "is the vault's own folder"
+      } else if point.starts(with: folder + slash) {
+        "is in the vault's folder"
+      } else if folder.starts(with: (point == slash ? [] : point) + slash) {
+        "holds the vault's folder, which the mount would hide"
+      } else {
+        nil
+      }
+    guard let why else { return }
+    throw Failure(
+      .mountPointUnusable,
+      "the mount point \(mountpoint.text) \(why); take an empty directory elsewhere")
   }
 
   /// The vault's folder from the root, since the daemon leaves its working directory.

@@ -12,7 +12,7 @@ struct MountHelper {
 
   private static let names: Set<String> = ["mount.scrim", "mount.fuse.scrim"]
   /// Words of `-o` with a value that are options of their own.
-  private static let options = [
+  static let options = [
     "passphrase_file", "passphrase_command", "pinentry", "key_file", "recovery_key_file",
     "log_file",
     "log_level",

@@ -109,7 +109,17 @@ struct MountOptionList {
 
   private static func unknown(_ word: String) -> String {
     let known = own.union(passedOn).union(foreign).sorted()
-    let near = Guess.word(near: word, among: known).map { "; did you mean '\($0)'?" } ?? ""
+    let name = word.prefix { $0 != "=" }
+    if MountHelper.options.contains(String(name)) {
+      let option = name.replacing("_", with: "-")
+      return "-o \(name)=… is for mount(8) and /etc/fstab; here it is the option --\(option)"
+    }
+    if known.contains("\(word)=") { return "-o \(word) needs a value: \(word)=…" }
+    if name != word, known.contains(String(name)) { return "-o \(name) takes no value" }
+    // What is before the value can be meant whatever the value is.
+    let head = name == word ? word : "\(name)="
+    let heads = known.map { $0.contains("=") ? $0.prefix { $0 != "=" } + "=" : $0 }
+    let near = Guess.word(near: head, among: heads).map { "; did you mean '\($0)'?" } ?? ""
     return "unknown mount option '\(word)'\(near)"
   }
 

@@ -1,4 +1,5 @@
 import Glibc
+import Mount
 import Primitives
 
 /// What the daemon says about itself: the value of the attribute `user.scrim.status` of a mount's
@@ -27,6 +28,16 @@ struct MountPointReport: Decodable {
     let userspaceWrites: UInt64?
   }
 
+  struct Cache: Decodable {
+    let hits: UInt64
+    let misses: UInt64
+  }
+
+  struct Caches: Decodable {
+    let blocks: Cache
+    let names: Cache
+  }
+
   struct OpenFile: Decodable {
     let path: String
     let backing: String
@@ -44,6 +55,8 @@ struct MountPointReport: Decodable {
   let sealed: Counters
   let compressed: Counters
   let sealedCompressed: Counters
+  let requests: UInt64?
+  let caches: Caches?
   let openFiles: [OpenFile]
   let openFilesTotal: Int?
   let inodes: UInt64?
@@ -73,7 +86,7 @@ enum MountAttribute {
     if try MountTable.isInScrimMount(directory) {
       if let status = try? Sys.fgetxattr(directory, status) { return status }
     }
-    throw Failure(.notMounted, "\(mountPoint.text) is not the root of a Scrim mount")
+    throw try NotMounted.on(mountPoint)
   }
 
   /// A mount of somebody else's lets nobody in but them; root may become them to ask.
@@ -87,16 +100,14 @@ enum MountAttribute {
   static func openFailure(_ code: Int32) -> Exit {
     switch code {
     case ENOENT: .notFound
-    case ENOTCONN, ECONNABORTED, ENOTDIR: .notMounted
+    case ENOTDIR: .notMounted
+    case _ where MountPoint.meansDead(code): .notMounted
     default: .system
     }
   }
 
   static func openReason(_ code: Int32) -> String {
-    switch code {
-    case ENOTCONN, ECONNABORTED:
-      "the daemon of this mount is gone; 'scrim umount' clears it"
-    default: Output.errnoText(code)
-    }
+    MountPoint.meansDead(code)
+      ? "the daemon of this mount is gone; 'scrim umount' clears it" : Output.errnoText(code)
   }
 }

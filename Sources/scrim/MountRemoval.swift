@@ -1,19 +1,13 @@
 import Glibc
+import Mount
 
 /// Taking mounts away, of daemons that are there and of ones that were killed.
 enum MountRemoval {
-  /// Whether nobody answers any more.
-  static func isDead(_ point: PathArgument) -> Bool {
-    // Always asks the daemon, while `stat` may be answered from the kernel's cache.
-    var status = statvfs()
-    guard statvfs(point.terminated, &status) != 0 else { return false }
-    // The last is how the end of a ring can reach who waits for an answer.
-    return [ENOTCONN, ECONNABORTED, ECANCELED].contains(errno)
-  }
-
   /// Takes a dead mount of Scrim's out of the way of a new one.
   static func clearDead(at point: PathArgument) throws(Failure) {
-    guard isDead(point), let entry = try MountTable.scrimMount(at: point.absolute) else { return }
+    guard MountPoint.isDead(point.terminated),
+      let entry = try MountTable.scrimMount(at: point.absolute)
+    else { return }
     try detach(entry, lazily: true)
     Output.complain("\(point.text): the daemon of an earlier mount was gone; its mount is cleared")
   }

@@ -32,8 +32,6 @@ struct MountService {
 
   /// Opens the vault, mounts it, and returns when it was unmounted and everything is on disk.
   func serve(_ secret: VaultSecret) throws {
-    // Keys stay out of core dumps and away from other processes of the same user.
-    try? Sys.setDumpable(false)
     let settings = try command.settings()
     var options = settings.session
     if !settings.keepsRoot, let servant = Servant(vault: command.vaultPath, options: options) {
@@ -41,9 +39,11 @@ struct MountService {
       if options.passthrough { options.broker = StartedBroker() }
       try servant.enter()
     }
-    let vault = try Vault.open(
-      at: command.vaultPath, secret: secret,
-      access: options.readOnly ? .readOnly : .readWrite)
+    let path = PathArgument(bytes: Array(command.vaultPath.utf8))
+    let vault =
+      options.readOnly
+      ? try Vault.open(at: path.text, secret: secret, access: .readOnly)
+      : try LeavingWriter.open(path, secret, advice: "--read-only works beside it")
     do {
       let root = try settings.subdirectory.map { try VaultWalk(vault).directory($0) }
       try Mount.run(
@@ -80,6 +80,9 @@ final class MountReporter: Sendable {
       return
     }
     for note in notes { channel.send(.note(note)) }
+    // Not before: on a mount point of autofs only systemd's own process group may look at what is to be mounted there, and
+    // mount(8) and its helper are in it.
+    setsid()
     // The daemon must not keep a directory busy that its starter happened to be in, nor a pipe.
     _ = chdir("/")
     if !keepsStandardError {

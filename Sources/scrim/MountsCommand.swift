@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 
 struct MountsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -10,8 +11,11 @@ struct MountsCommand: ParsableCommand {
   func run() throws {
     let mounts = try MountTable.read().filter(\.isScrim).map(MountFacts.init)
     if json { return try Output.json(mounts) }
+    let width = Screen.size(STDOUT_FILENO)?.columns
     for mount in mounts {
-      try Output.line("\(StatusText.safe(mount.vault)) on \(StatusText.safe(mount.mountpoint))")
+      let (vault, point) = (StatusText.safe(mount.vault), StatusText.safe(mount.mountpoint))
+      let line = "\(vault) on \(point)"
+      try Output.line(line.columns > width ?? .max ? "\(vault)\n  on \(point)" : line)
     }
   }
 }

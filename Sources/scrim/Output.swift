@@ -29,6 +29,11 @@ enum Output {
     bytes.withUnsafeBytes { _ = Descriptor.writeAll(STDERR_FILENO, $0) }
   }
 
+  /// Writes lines that are as they should be to standard error.
+  static func complain(lines text: String) {
+    Array("\(text)\n".utf8).withUnsafeBytes { _ = Descriptor.writeAll(STDERR_FILENO, $0) }
+  }
+
   /// The text of the current `errno`.
   static func errnoText(_ code: Int32 = errno) -> String {
     guard let text = strerror(code) else { return "error \(code)" }

@@ -34,6 +34,25 @@ struct PathArgument: ExpressibleByArgument, Sendable {
     return (resolved == Array("/".utf8) ? [] : resolved) + [UInt8(ascii: "/")] + name
   }
 
+  /// Refuses what no text can hold: folders of vaults and mount points go through interfaces that take text.
+  func requireText() throws(Failure) {
+    for path in [bytes, absolute] where String(validating: path, as: UTF8.self) == nil {
+      throw Failure(
+        .usage,
+        "\(StatusText.safe(String(decoding: path, as: UTF8.self))) is not UTF-8, which the folder of a vault and a mount point have to be"
+      )
+    }
+  }
+
+  /// What is before the last name, as it was typed.
+  var parent: PathArgument {
+    let slash = UInt8(ascii: "/")
+    let trimmed = bytes.reversed().drop { $0 == slash }
+    let rest = Array(trimmed.drop { $0 != slash }.drop { $0 == slash }.reversed())
+    let start = Array((bytes.first == slash ? "/" : ".").utf8)
+    return PathArgument(bytes: rest.isEmpty ? start : rest)
+  }
+
   private func resolve(_ path: [UInt8]) -> [UInt8]? {
     guard let resolved = realpath(path.map { CChar(bitPattern: $0) } + [0], nil) else { return nil }
     defer { free(resolved) }

@@ -56,7 +56,7 @@ struct PathCommand: ParsableCommand {
 
   private func backing(_ path: PathArgument, _ node: Int32) throws(Failure) -> [UInt8] {
     guard try MountTable.isInScrimMount(node) else {
-      throw Failure(.notMounted, "\(path.text) is not in a mounted vault")
+      throw try NotMounted.inside(path)
     }
     do {
       return try Sys.getxattrPath(node, MountAttribute.path)

@@ -13,8 +13,8 @@ enum Patience {
 
   /// Runs `body`; one at a time in a process, on its first thread.
   static func during<R, E>(_ what: String, _ body: () throws(E) -> R) throws(E) -> R {
-    guard isatty(STDERR_FILENO) == 1 else { return try body() }
-    line = Array("\(what) …".utf8)
+    guard ProgressLine.isPossible else { return try body() }
+    line = Array("\(what) …".fitted(to: ProgressLine.room).utf8)
     isShown = 0
     var before = sigaction()
     var action = sigaction()

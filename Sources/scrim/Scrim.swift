@@ -1,4 +1,5 @@
 import ArgumentParser
+import Primitives
 
 /// The command line: parsing, messages and exit codes; all work is done by the layers below.
 @main
@@ -22,24 +23,41 @@ struct Scrim: ParsableCommand {
 
   /// The parser takes a mistyped command for an argument too many, and says no more.
   private static func checkCommand() throws(Failure) {
-    guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-") else { return }
-    let known = configuration.subcommands.flatMap { command in
-      [command.configuration.commandName ?? ""] + command.configuration.aliases
+    var commands = configuration.subcommands
+    var path = "scrim"
+    for word in CommandLine.arguments.dropFirst() {
+      guard !commands.isEmpty, !word.hasPrefix("-") else { return }
+      if word == "help", path == "scrim" { continue }
+      guard let command = commands.first(where: { names(of: $0).contains(word) }) else {
+        let near = Guess.word(near: word, among: commands.flatMap(names))
+        throw Failure(
+          .usage,
+          "there is no command '\(path.dropFirst(6))\(path == "scrim" ? "" : " ")\(StatusText.safe(word))'; "
+            + (near.map { "did you mean '\($0)'? " } ?? "") + "'\(path) --help' lists them")
+      }
+      path += " \(word)"
+      commands = command.configuration.subcommands
     }
-    guard word != "help", !known.contains(word) else { return }
-    let near = Guess.word(near: word, among: known).map { "; did you mean '\($0)'?" } ?? ""
-    throw Failure(
-      .usage, "there is no command '\(StatusText.safe(word))'\(near); 'scrim --help' lists them")
+  }
+
+  private static func names(of command: any ParsableCommand.Type) -> [String] {
+    [command.configuration.commandName ?? ""] + command.configuration.aliases
   }
 
   static func main() {
+    // Keys and passphrases stay out of core dumps, and away from other processes of the same user.
+    try? Sys.setDumpable(false)
     do {
       try MountHelper.takeOver()
       try checkCommand()
       var command = try parseAsRoot()
       try command.run()
     } catch {
-      guard let failure = Failure(describing: error) else { exit(withError: error) }
+      guard let failure = Failure(describing: error) else {
+        guard let text = UsageError.text(for: error) else { exit(withError: error) }
+        Output.complain(lines: text)
+        exit(withError: Exit.usage.code)
+      }
       Output.complain(failure.message)
       exit(withError: failure.exit.code)
     }

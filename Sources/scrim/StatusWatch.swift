@@ -7,7 +7,7 @@ struct StatusWatch {
   let json: Bool
 
   func run() throws {
-    guard json || isatty(STDOUT_FILENO) == 1 else {
+    guard json || Screen.canDraw(STDOUT_FILENO) else {
       throw Failure(
         .usage, "--watch needs a terminal to draw on; with --json it prints a line each second")
     }
@@ -46,11 +46,9 @@ struct StatusWatch {
 
   /// Over the last picture, without a flicker: each line's rest is cleared, and what is below the last.
   private func draw(_ report: MountPointReport, _ rates: Rates) throws {
-    var size = winsize()
-    let isKnown = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_col > 0
-    let (rows, columns) = isKnown ? (Int(size.ws_row), Int(size.ws_col)) : (24, 80)
-    let lines = WatchText.lines(report, rates, width: columns)
-    let shown = lines.prefix(max(rows - 1, 1)).map { $0.prefix(columns) + "\u{1B}[K\n" }
+    let (rows, columns) = Screen.size(STDOUT_FILENO) ?? (24, 80)
+    let lines = WatchText.lines(report, rates, width: columns, rows: rows - 1)
+    let shown = lines.prefix(max(rows - 1, 1)).map { $0.fitted(to: columns) + "\u{1B}[K\n" }
     try Output.write(Array(("\u{1B}[H" + shown.joined() + "\u{1B}[J").utf8))
   }
 
@@ -76,7 +74,16 @@ struct Rates {
     let bytesWritten: Double
   }
 
+  struct Cache {
+    let hits: Double
+    let misses: Double
+  }
+
   let modes: [Mode]
+  let requests: Double
+  /// Nil where the daemon does not tell.
+  let blocks: Cache?
+  let names: Cache?
 
   /// All modes together.
   var total: Mode {
@@ -87,60 +94,27 @@ struct Rates {
   }
 
   init(from old: MountPointReport, to new: MountPointReport, _ seconds: Double) {
+    // Another mount may have taken the place: its counters begin at zero.
+    func rate(_ old: UInt64, _ new: UInt64) -> Double {
+      new >= old ? Double(new - old) / max(seconds, 0.001) : 0
+    }
     modes = zip(StatusText.modes(old), StatusText.modes(new)).map { before, after in
-      func rate(_ counter: KeyPath<MountPointReport.Counters, UInt64>) -> Double {
-        // Another mount may have taken the place: its counters begin at zero.
-        let (old, new) = (before.1[keyPath: counter], after.1[keyPath: counter])
-        return new >= old ? Double(new - old) / max(seconds, 0.001) : 0
+      func counted(_ counter: KeyPath<MountPointReport.Counters, UInt64>) -> Double {
+        rate(before.1[keyPath: counter], after.1[keyPath: counter])
       }
       return Mode(
-        name: after.0, opens: rate(\.opens), reads: rate(\.reads), writes: rate(\.writes),
-        bytesRead: rate(\.bytesRead), bytesWritten: rate(\.bytesWritten))
+        name: after.0, opens: counted(\.opens), reads: counted(\.reads),
+        writes: counted(\.writes), bytesRead: counted(\.bytesRead),
+        bytesWritten: counted(\.bytesWritten))
     }
-  }
-}
-
-/// The live view as text.
-enum WatchText {
-  static func lines(_ report: MountPointReport, _ rates: Rates, width: Int) -> [String] {
-    var lines = [
-      shortened("vault        \(StatusText.safe(report.vault))", to: width),
-      shortened("mounted on   \(StatusText.safe(report.mountpoint))", to: width),
-      "passthrough  "
-        + StatusText.withReason(report.passthrough.state, report.passthrough.reason),
-      "transport    " + StatusText.withReason(report.transport.kind, report.transport.reason),
-      "damage       \(report.integrityFailures ?? 0) found since the mount",
-      "",
-      StatusText.row("a second", ["opens", "reads", "writes", "read", "written"]),
-    ]
-    lines += (rates.modes + [rates.total]).map { mode in
-      StatusText.row(
-        mode.name,
-        [mode.opens, mode.reads, mode.writes].map { "\(UInt64($0.rounded()))" }
-          + [mode.bytesRead, mode.bytesWritten].map { StatusText.bytes(UInt64($0.rounded())) })
+    requests = rate(old.requests ?? 0, new.requests ?? 0)
+    func cache(_ which: KeyPath<MountPointReport.Caches, MountPointReport.Cache>) -> Cache? {
+      guard let before = old.caches?[keyPath: which], let after = new.caches?[keyPath: which] else {
+        return nil
+      }
+      return Cache(hits: rate(before.hits, after.hits), misses: rate(before.misses, after.misses))
     }
-    lines += [
-      "", "opens of plain files served by the kernel: \(share(report))",
-      "backing files lent to the kernel now: \(report.passthrough.backingFiles ?? 0)",
-      "files and directories known to the kernel: \(report.inodes ?? 0)",
-      "open files   \(report.openFilesTotal ?? report.openFiles.count)",
-    ]
-    lines += report.openFiles.map { file in
-      let how = " (\(file.mode), \(file.opens))"
-      return shortened("  \(StatusText.safe(file.path))", to: width - how.count) + how
-    }
-    return lines
-  }
-
-  /// The end of a path tells more than its middle.
-  private static func shortened(_ text: String, to width: Int) -> String {
-    guard text.count > width, width > 20 else { return text }
-    return "\(text.prefix(width / 3)) … \(text.suffix(width - width / 3 - 3))"
-  }
-
-  private static func share(_ report: MountPointReport) -> String {
-    let (opens, all) = (report.passthrough.opens, report.plain.opens)
-    guard all > 0 else { return "none yet" }
-    return "\(min(opens, all) * 100 / all) % (\(opens) of \(all))"
+    blocks = cache(\.blocks)
+    names = cache(\.names)
   }
 }

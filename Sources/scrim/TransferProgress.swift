@@ -17,18 +17,21 @@ final class TransferProgress: Sendable {
 
   private struct State {
     var counts: [MigrationEvent.Outcome: UInt64] = [:]
-    /// Bytes of finished files, for the bar; copied as they come, for the rate.
+    /// Bytes of finished files.
     var bytes: UInt64 = 0
+    /// As they are copied, for the rate.
     var copied: UInt64 = 0
+    /// Of files that were there or only had to be renamed: with what is copied, how far it is.
+    var passed: UInt64 = 0
     var plan: MigrationPlan?
     var problems: [TransferProblem] = []
     var drawn = TimeSpec(seconds: 0, nanoseconds: 0)
-    var isLineOpen = false
+    var line = ProgressLine()
   }
 
   init(json: Bool) {
     self.json = json
-    showsBar = !json && isatty(STDERR_FILENO) == 1
+    showsBar = !json && ProgressLine.isPossible
     var held = sigset_t()
     sigemptyset(&held)
     for signal in [SIGINT, SIGTERM] { sigaddset(&held, signal) }
@@ -54,6 +57,7 @@ final class TransferProgress: Sendable {
       case .finished(let path, let outcome, let bytes):
         state.counts[outcome, default: 0] += 1
         state.bytes += bytes
+        if outcome == .present || outcome == .adopted { state.passed += bytes }
         if json {
           emit(TransferLine(event: "file", path: path, outcome: outcome.rawValue, bytes: bytes))
         }
@@ -86,22 +90,29 @@ final class TransferProgress: Sendable {
     let elapsed = max(Self.seconds(from: started, to: now), 0.001)
     let files = state.counts.values.reduce(0, +)
     let rate = UInt64(Double(state.copied) / elapsed)
-    var text = "\(files) files, \(StatusText.bytes(state.bytes)), \(StatusText.bytes(rate))/s"
+    let done = max(state.bytes, state.passed + state.copied)
+    var text = "\(files) files, \(StatusText.bytes(done)), \(StatusText.bytes(rate))/s"
     if let total = state.plan?.total, total.bytes > 0, showsBar {
-      let share = min(1, Double(state.bytes) / Double(total.bytes))
-      let filled = Int(share * 20)
-      let bar =
-        String(repeating: "#", count: filled) + String(repeating: ".", count: 20 - filled)
-      text = "[\(bar)] \(Int(share * 100)) %, " + text
+      let share = min(1, Double(done) / Double(total.bytes))
       if share > 0.01 { text += ", \(Int(elapsed / share - elapsed)) s left" }
+      text = "\(Int(share * 100)) %, " + text
+      // Where there is room for it and for a part of the name.
+      if ProgressLine.room >= text.columns + 36 { text = Self.bar(share) + text }
     }
-    let name = String(decoding: path.suffix(40).filter { $0 >= 32 && $0 != 127 }, as: UTF8.self)
-    put(showsBar ? "\r\u{1B}[K\(text)  \(name)" : "\(text)  \(name)\n")
-    state.isLineOpen = showsBar
+    let name = StatusText.safe(String(decoding: path, as: UTF8.self))
+    guard showsBar else {
+      return Array("\(text)  \(name)\n".utf8).withUnsafeBytes {
+        _ = Descriptor.writeAll(STDERR_FILENO, $0)
+      }
+    }
+    let room = ProgressLine.room - text.columns - 2
+    state.line.draw(room < 12 ? text : "\(text)  \(name.shortened(to: room))")
   }
 
-  private func put(_ text: String) {
-    Array(text.utf8).withUnsafeBytes { _ = Descriptor.writeAll(STDERR_FILENO, $0) }
+  private static func bar(_ share: Double) -> String {
+    let filled = Int(share * 20)
+    return "[" + String(repeating: "#", count: filled) + String(repeating: ".", count: 20 - filled)
+      + "] "
   }
 
   private static func seconds(from start: TimeSpec, to end: TimeSpec) -> Double {
@@ -148,7 +159,7 @@ final class TransferProgress: Sendable {
 
   func finish(_ end: MigrationEnd) throws {
     let (counts, problems, bytes) = state.withLock { state in
-      if state.isLineOpen { put("\r\u{1B}[K") }
+      state.line.clear()
       return (state.counts, state.problems, state.bytes)
     }
     if json {

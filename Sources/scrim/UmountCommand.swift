@@ -1,6 +1,7 @@
 import ArgumentParser
 import FoundationEssentials
 import Glibc
+import Mount
 
 struct UmountCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -21,7 +22,7 @@ struct UmountCommand: ParsableCommand {
   func run() throws {
     let point = mountpoint.absolute
     guard let entry = try MountTable.scrimMount(at: point) else {
-      throw Failure(.notMounted, try Self.nothingMounted(on: mountpoint))
+      throw try NotMounted.on(mountpoint)
     }
     let status = try? MountAttribute.readStatus(of: mountpoint)
     let report = status.flatMap {
@@ -34,26 +35,9 @@ struct UmountCommand: ParsableCommand {
 
     // Where nobody answers there is nothing left to write, and open files of the dead mount would
     // only keep it in the way.
-    let isStale = status == nil && MountRemoval.isDead(mountpoint)
+    let isStale = status == nil && MountPoint.isDead(mountpoint.terminated)
     try MountRemoval.detach(entry, lazily: lazy || isStale)
     guard !lazy, let daemon else { return }
     Patience.during("writing what is not on the disk yet") { daemon.waitForEnd() }
-  }
-
-  /// Names the mount that may have been meant: of the vault given instead, the one the path is in, or a similar name.
-  static func nothingMounted(on path: PathArgument) throws(Failure) -> String {
-    let full = path.absolute
-    let mounts = try MountTable.read().filter(\.isScrim)
-    let meant =
-      mounts.first { $0.source == full || full.starts(with: $0.point + [UInt8(ascii: "/")]) }?.point
-    let near =
-      meant.map { String(decoding: $0, as: UTF8.self) }
-      ?? Guess.word(
-        near: String(decoding: full, as: UTF8.self),
-        among: mounts.map { String(decoding: $0.point, as: UTF8.self) })
-    let hint =
-      near.map { "; did you mean \(StatusText.safe($0))?" }
-      ?? (mounts.isEmpty ? "" : "; 'scrim mounts' lists what is")
-    return "no vault is mounted on \(path.text)\(hint)"
   }
 }

@@ -4,11 +4,14 @@ import Vault
 extension PathArgument {
   /// The header of the vault in this folder; where there is none the message says what may have been meant.
   func inspectVault() throws(Failure) -> VaultHeader {
+    try requireText()
     do {
       return try Vault.inspect(at: text)
     } catch .notAVault(let reason) {
       let near = Guess.vault(near: self).map { "; did you mean \(StatusText.safe($0))?" } ?? ""
       throw Failure(.notAVault, "\(text) is not a vault: \(reason)\(near)")
+    } catch .system(let errno, _) {
+      throw Failure(.system, "\(text) cannot be read as a vault: \(errno)")
     } catch {
       throw Failure(error)
     }
@@ -37,15 +40,22 @@ enum Guess {
     var folders = full.split(separator: "/")
     let last = folders.popLast().map(String.init) ?? ""
     let parent = "/" + folders.joined(separator: "/")
+    if let around = vault(around: path) { return around }
+    let inside = Folder.names(full).map { "\(full)/\($0)" }.filter(isVault)
+    if inside.count == 1 { return inside[0] }
+    let beside = Folder.names(parent).filter { isVault("\(parent)/\($0)") }
+    return word(near: last, among: beside).map { "\(parent == "/" ? "" : parent)/\($0)" }
+  }
+
+  /// The vault in whose folder a path is.
+  static func vault(around path: PathArgument) -> String? {
+    var folders = String(decoding: path.absolute, as: UTF8.self).split(separator: "/").dropLast()
     while !folders.isEmpty {
       let folder = "/" + folders.joined(separator: "/")
       if isVault(folder) { return folder }
       folders.removeLast()
     }
-    let inside = Folder.names(full).map { "\(full)/\($0)" }.filter(isVault)
-    if inside.count == 1 { return inside[0] }
-    let beside = Folder.names(parent).filter { isVault("\(parent)/\($0)") }
-    return word(near: last, among: beside).map { "\(parent == "/" ? "" : parent)/\($0)" }
+    return nil
   }
 
   private static func isVault(_ folder: String) -> Bool {

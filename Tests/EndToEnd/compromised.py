@@ -4,8 +4,11 @@ Run as an ordinary user: BROKER VAULT MOUNTPOINT FOREIGN, where FOREIGN is a fil
 Prints an object of what the broker said to each descriptor.
 """
 
+import ctypes
 import json
 import os
+import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -32,19 +35,34 @@ def mount():
     return device
 
 
+class Broker:
+    """One that was started as a daemon starts it, with the limits and the environment that the daemon chooses."""
+
+    def __init__(self, files=None, **environment):
+        def prepare():
+            os.dup2(end.fileno(), 3)
+            if files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+        self.channel, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.process = subprocess.Popen([broker], preexec_fn=prepare, pass_fds=[3], env={**os.environ, **environment})
+        end.close()
+        self.greeting = self.ask(GREET, [folder, os.open(f"{vault}/scrim.vault", os.O_RDONLY)])
+
+    def ask(self, kind, descriptors, value=0):
+        socket.send_fds(self.channel, [struct.pack("=Ii", kind, value)], descriptors)
+        return struct.unpack("=Ii", self.channel.recv(8))
+
+    def end(self):
+        self.channel.close()
+        return self.process.wait(timeout=60)
+
+
 device = mount()
-channel, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-process = subprocess.Popen([broker], preexec_fn=lambda: os.dup2(end.fileno(), 3), pass_fds=[3])
-end.close()
-
-
-def ask(kind, descriptors, value=0):
-    socket.send_fds(channel, [struct.pack("=Ii", kind, value)], descriptors)
-    return struct.unpack("=Ii", channel.recv(8))
-
-
 folder = os.open(vault, os.O_PATH | os.O_DIRECTORY)
-answers = {"greeting": ask(GREET, [folder, os.open(f"{vault}/scrim.vault", os.O_RDONLY)])}
+first = Broker()
+ask = first.ask
+answers = {"greeting": first.greeting}
 
 
 def register(name, descriptor):
@@ -60,7 +78,8 @@ register("append-only", os.open(f"{vault}/own", os.O_RDWR | os.O_APPEND))
 register("elsewhere", os.open("/proc/self/oom_score_adj", os.O_RDWR))
 register("directory", os.open(vault, os.O_RDONLY))
 register("pipe", os.pipe()[1])
-register("socket", channel.fileno())
+register("socket", first.channel.fileno())
+register("memory", os.memfd_create("file"))
 register("device", device)
 try:
     os.open(foreign, os.O_RDWR)
@@ -75,7 +94,43 @@ try:
     answers["without the broker"] = 0
 except OSError as error:
     answers["without the broker"] = error.errno
+
+# The broker's memory, where the capability is.
+libc = ctypes.CDLL(None, use_errno=True)
+PTRACE_ATTACH = 16
+answers["traced"] = libc.ptrace(PTRACE_ATTACH, first.process.pid, 0, 0)
+try:
+    os.open(f"/proc/{first.process.pid}/mem", os.O_RDWR)
+    answers["memory open"] = 0
+except OSError as error:
+    answers["memory open"] = error.errno
+
+# More files than it may have open itself: the kernel holds what is registered, and counts it for nobody.
+few = Broker(files=30)
+ids = []
+while len(ids) <= 30:
+    kind, backing_id = few.ask(REGISTER, [device, own])
+    if kind != 0:
+        answers["too many"] = [len(ids), kind, backing_id]
+        break
+    ids.append(backing_id)
+few.ask(UNREGISTER, [device], ids[0])
+answers["again"] = few.ask(REGISTER, [device, own])[0]
+few.end()
+
+# What it would load and run if it believed its environment.
+evil = f"{vault}/evil"
+with open(evil, "w") as file:
+    file.write(f"#!/bin/sh\ngrep CapPrm /proc/self/status >{vault}/ran\n")
+os.chmod(evil, 0o755)
+trusting = Broker(
+    LD_PRELOAD=f"{vault}/missing.so", LD_AUDIT=f"{vault}/missing.so", LD_LIBRARY_PATH=vault,
+    SWIFT_BACKTRACE=f"enable=yes,interactive=no,color=no,swift-backtrace={evil}",
+)  # fmt: skip
+trusting.process.send_signal(signal.SIGSEGV)
+trusting.process.wait(timeout=60)
+answers["ran"] = open(f"{vault}/ran").read() if os.path.exists(f"{vault}/ran") else "nothing"
+
 subprocess.run(["fusermount3", "-u", "-z", point], check=True)
-channel.close()
-answers["status"] = process.wait(timeout=60)
+answers["status"] = first.end()
 print(json.dumps(answers))

@@ -75,9 +75,11 @@ def blocks(page):
 
 
 class Home:
-    """A home with what people have, a `scrim` that is the one under test, and a `sudo` that asks nothing."""
+    """A home with what people have, a `scrim` that is the one under test, and a `sudo` that asks nothing. Of a user's, if that
+    is wanted."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, user=None):
+        self.user = user
         self.path = folder / "ann"
         self.bin = folder / "bin"
         self.state = folder / "cwd"
@@ -90,10 +92,12 @@ class Home:
             (self.path / f"Pictures/{number}.jpg").write_bytes(os.urandom(20000))
         (self.path / "Videos/film.mkv").write_bytes(os.urandom(3 << 20))
         self.state.write_text(str(self.path))
-        (self.bin / "scrim").symlink_to(harness.SCRIM)
+        (self.bin / "scrim").symlink_to(harness.program_for(user))
         self._program("sudo", 'exec "$@"')
         self._program("pass", f"echo '{harness.PASSPHRASE.decode()}'")
         self.recovery_key = b""
+        if user:
+            harness.run("chown", "-R", f"{user}:{user}", self.path, self.state)
 
     def _program(self, name, text):
         file = self.bin / name
@@ -112,6 +116,11 @@ class Home:
         script = f'cd "$(cat {self.state})" && {{ {text}\n}}; status=$?; pwd >{self.state}; exit $status'
         pid, terminal = pty.fork()
         if pid == 0:
+            if self.user:
+                os.setgroups([])
+                os.setgid(self.user)
+                os.setuid(self.user)
+                os.chdir("/")
             os.execve("/bin/bash", ["bash", "-c", script], self.environment())
         shown, answered = b"", 0
         deadline = time.monotonic() + timeout

@@ -12,7 +12,7 @@ from pathlib import Path
 import harness
 import pytest
 
-DONE, NOT_REGULAR, NOT_READ_WRITE, OUTSIDE = 0, 5, 6, 7
+DONE, SYSTEM_ERROR, NOT_REGULAR, NOT_READ_WRITE, OUTSIDE = 0, 1, 5, 6, 7
 BROKER = Path(os.environ.get("SCRIM_BROKER", harness.SCRIM.parent / "scrim-broker"))
 
 
@@ -101,9 +101,15 @@ def test_a_compromised_daemon_writes_nothing_its_user_could_not(workspace, broke
         "directory": [NOT_REGULAR, 0],
         "pipe": [NOT_REGULAR, 0],
         "socket": [NOT_REGULAR, 0],
+        "memory": [OUTSIDE, 0],
         "device": [NOT_REGULAR, 0],
         "foreign writable": False,
         "without the broker": errno.EPERM,
+        "traced": -1,
+        "memory open": errno.EACCES,
+        "too many": [30, SYSTEM_ERROR, errno.EMFILE],
+        "again": DONE,
+        "ran": "nothing",
         "status": 0,
     }
     assert foreign.read_bytes() == b"root's own words"

@@ -154,6 +154,8 @@ def test_doctor_names_what_is_missing_and_how_to_get_it():
     findings = {finding["name"]: finding for finding in json.loads(result.stdout)}
     assert {"/dev/fuse", "fusermount3", "kernel", "passthrough", "broker", "io_uring", "allow_other", "AES"} <= set(findings)
     assert all(f["ok"] or f["remedy"] for f in findings.values())
+    version = scrim("--version").stdout.decode().strip()
+    assert re.match(rf"{re.escape(version)}, release build, with libfuse 3\.\d+.*OpenSSL .*zstd 1\.", findings["scrim"]["detail"])
     lacking = [f for f in findings.values() if f["needed"] and not f["ok"]]
     assert result.returncode == (MOUNT_FAILED if lacking else 0)
     text = scrim("doctor", check=False).stdout.decode()

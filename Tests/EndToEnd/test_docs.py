@@ -1,4 +1,4 @@
-"""Every command of the front page and the guides is run, and what is shown below it has to be what it prints."""
+"""Every command of the front page, the guides and the reference is run, and what is shown below it has to be what it prints."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import harness
 import pytest
 
 DOCS = harness.REPOSITORY / "docs"
-PAGES = [harness.REPOSITORY / "README.md", *sorted((DOCS / "guides").glob("*.md"))]
+PAGES = [harness.REPOSITORY / "README.md", *sorted((DOCS / "guides").glob("*.md")), DOCS / "cli.md"]
 ALL = [harness.REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")] + sorted(DOCS.rglob("*.md"))
 # Commands that are shown and not run, over all pages; each has its reason.
 MOST_NOT_RUN = 6
@@ -16,7 +16,15 @@ MOST_NOT_RUN = 6
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_work(page, workspace):
-    home = console.Home(workspace.path)
+    follow(console.Home(workspace.path), page, workspace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_work_for_an_ordinary_user(page, workspace, unprivileged):
+    follow(console.Home(workspace.path, unprivileged), page, workspace)
+
+
+def follow(home, page, workspace):
     try:
         console.follow(page, home)
     finally:

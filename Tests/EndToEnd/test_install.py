@@ -1,7 +1,11 @@
 """What `make install` puts into place, and that taking it away leaves nothing."""
 
 import os
+import pty
+import re
+import select
 import shutil
+import signal
 import subprocess
 
 import harness
@@ -89,6 +93,69 @@ def test_man_pages_have_no_warnings_and_completions_no_errors(installed):
         assert b"umount" in file.read_bytes()
         if shutil.which(shell):
             harness.run(shell, "-n", file)
+
+
+def bash_completes(installed, environment, line, _):
+    script = """
+        source "$1"
+        read -ra COMP_WORDS <<<"$2"
+        [[ $2 != *' ' ]] || COMP_WORDS+=('')
+        COMP_LINE=$2 COMP_POINT=${#2} COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        [[ $(complete -p scrim) =~ -F\\ ([^ ]+) ]]
+        ${BASH_REMATCH[1]} scrim "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}" 2>/dev/null
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    file = installed / "usr/share" / COMPLETIONS["bash"]
+    return harness.run("bash", "-c", script, "bash", file, line, env=environment).stdout.decode().split()
+
+
+def fish_completes(installed, environment, line, _):
+    file = installed / "usr/share" / COMPLETIONS["fish"]
+    output = harness.run("fish", "--no-config", "-c", f"source {file}; complete -C '{line}'", env=environment).stdout
+    return [each.split("\t")[0] for each in output.decode().splitlines()]
+
+
+def zsh_completes(installed, environment, line, wanted):
+    """zsh completes only what somebody types, and lists only while nothing more is typed."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe("zsh", ["zsh", "-f", "-i"], environment)
+
+    def read_until(words):
+        shown = ""
+        while not words <= set(re.findall(r"[\w-]+", shown)):
+            if not select.select([terminal], [], [], 20)[0]:
+                break
+            shown += os.read(terminal, 65536).decode(errors="replace")
+        return set(re.findall(r"[\w-]+", shown))
+
+    folder = (installed / "usr/share" / COMPLETIONS["zsh"]).parent
+    os.write(terminal, f"fpath=({folder} $fpath); autoload -U compinit; compinit -u -D; unsetopt beep; echo is''ready\n".encode())
+    read_until({"isready"})
+    os.write(terminal, line.encode() + b"\t\t")
+    found = read_until(wanted)
+    os.close(terminal)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return found
+
+
+@pytest.mark.offline
+@pytest.mark.parametrize("completes", [bash_completes, fish_completes, zsh_completes], ids=["bash", "fish", "zsh"])
+def test_shells_complete_commands_options_and_values(completes, installed, workspace):
+    shell = completes.__name__.split("_")[0]
+    if shutil.which(shell) is None:
+        pytest.fail(f"{shell} is not installed: see .ci/deps.sh")
+    environment = {**os.environ, "PATH": f"{installed}/usr/bin:{os.environ['PATH']}", "HOME": str(workspace.path)}
+    environment |= {"TERM": "dumb", "PS1": "> ", "COLUMNS": "200", "LC_ALL": "C.UTF-8"}
+    for line, wanted in (
+        ("scrim mou", {"mount", "mounts"}),
+        ("scrim key ", {"list", "add", "change", "remove", "test", "recover"}),
+        ("scrim mount --passphrase-", {"--passphrase-file", "--passphrase-command", "--passphrase-fd"}),
+        ("scrim init v --content seal", {"sealed", "sealed-compressed"}),
+    ):
+        found = set(completes(installed, environment, line, wanted))
+        assert wanted <= found, (line, found)
 
 
 @pytest.mark.offline

@@ -262,7 +262,7 @@ def test_targets_that_cannot_be_used_are_named(vault, workspace):
     source.mkdir()
     secret = ("--passphrase-file", vault.passphrase_file)
     with vault.mount() as mount:
-        assert "already locked" in fails(LOCKED, "migrate", source, vault.path, *secret)
+        assert "unmount it first" in fails(LOCKED, "migrate", source, vault.path, *secret)
         assert "is a mount" in fails(MOUNT_POINT, "migrate", source, mount.point, *secret)
     fails(NOT_FOUND, "migrate", workspace.path / "nothing", vault.path, *secret)
     fails(USAGE, "migrate", vault.tree, vault.path, *secret)

@@ -215,6 +215,48 @@ def test_a_mount_that_fails_leaves_nothing_behind(vault, workspace):
     vault.mount().stop()
 
 
+def test_a_vault_is_mounted_in_a_container_of_an_ordinary_user(workspace, unprivileged):
+    """Its root mounts by itself, without fusermount3, and has no privilege outside."""
+    vault = workspace.vault(user=unprivileged)
+    inside = 'mkdir "$2"; "$0" mount "$1" "$2" --passphrase-file "$3"; echo words >"$2/file"; cat "$2/file"; "$0" umount "$2"'
+    container = ["unshare", "--user", "--mount", "--map-root-user", "sh", "-ec", inside]
+    program = harness.program_for(unprivileged)
+    arguments = [program, vault.path, workspace.path / "inside", vault.passphrase_file]
+    result = run(*container, *arguments, user=unprivileged, group=unprivileged, extra_groups=[], cwd="/", check=False)
+    if b"Operation not permitted" in result.stderr:
+        pytest.skip(f"no user namespaces here: {result.stderr.decode()}")
+    assert (result.returncode, result.stdout) == (0, b"words\n"), result.stderr
+    assert os.stat(vault.backing_files()[0]).st_uid == unprivileged
+    assert vault.cat("file").stdout == b"words\n"
+
+
+def test_no_process_of_the_same_user_looks_into_one_that_has_secrets(workspace, unprivileged):
+    vault = workspace.vault(user=unprivileged)
+
+    def is_closed(pid):
+        look = "cat /proc/$1/maps >/dev/null 2>&1 || cat /proc/$1/environ >/dev/null 2>&1 || echo closed"
+        return as_user(unprivileged, look, str(pid)).stdout == b"closed\n"
+
+    mount = vault.mount()
+    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{mount.pid}/status").read_text().splitlines() if ":\t" in line)
+    assert int(lines["VmLck"].split()[0]) > 0, "no memory is locked"
+    assert is_closed(mount.pid)
+    mount.stop()
+    # A command that waits for the passphrase it is about to get, and one that does not deal in secrets to compare with.
+    options = {"cwd": "/", "user": unprivileged, "group": unprivileged, "extra_groups": []}
+    command = [harness.program_for(unprivileged), "key", "test", vault.path, "--passphrase-fd", "0"]
+    waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+    other = subprocess.Popen(["sleep", "60"], **options)
+    try:
+        wait_for(lambda: is_closed(waiting.pid), "the command to close itself")
+        assert not is_closed(other.pid)
+        assert waiting.communicate(harness.PASSPHRASE)[0] == b"it opens slot 0\n"
+    finally:
+        for process in (waiting, other):
+            process.kill()
+            process.wait()
+
+
 def test_systemd_is_told_when_the_mount_answers(vault, workspace):
     point = workspace.path / "mnt"
     point.mkdir()
