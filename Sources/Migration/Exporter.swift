@@ -22,8 +22,16 @@ public final class Exporter: Sendable {
     let path: [UInt8]
   }
 
+  private struct Folder {
+    let place: [[UInt8]]
+    let path: [UInt8]
+    let metadata: Metadata
+    /// Whether what it holds was on its way when the run that moved it was killed: it has no attributes yet.
+    let isMoving: Bool
+  }
+
   private struct Walk {
-    var folders: [(place: [[UInt8]], path: [UInt8], metadata: Metadata)] = []
+    var folders: [Folder] = []
     var links: [InodeIdentity: (place: [[UInt8]], name: [UInt8])] = [:]
   }
 
@@ -60,7 +68,12 @@ public final class Exporter: Sendable {
     for folder in folders where !isStopping {
       do throws(TransferError) {
         let opened = try openFolder(base, folder.place)
-        reportLosses(folder.path, folder.metadata.apply(to: opened.rawValue, .outside))
+        if folder.isMoving {
+          try? Sys.chmodPath(opened.rawValue, mode: folder.metadata.status.mode & 0o7777)
+          try? folder.metadata.setTimes(opened.rawValue)
+        } else {
+          reportLosses(folder.path, folder.metadata.apply(to: opened.rawValue, .outside))
+        }
       } catch {
         report(folder.path, error)
       }
@@ -98,13 +111,16 @@ public final class Exporter: Sendable {
       }
       var losses: [String] = []
       let attributes = try inVault { () throws(VaultError) in try directory.attributes() }
-      let metadata = Metadata(attributes, status, losses: &losses)
+      var metadata = Metadata(attributes, status, losses: &losses)
+      let noted = metadata.attributes.first { $0.name == FolderState.name }
+      if let noted { FolderState.restore(noted.value, to: &metadata.status) }
       reportLosses(path, losses)
       for item in try inVault({ () throws(VaultError) in try directory.list() }) {
         if isStopping { break }
         take(item.name, directory, folder, place: place, path: joined(path, item.name))
       }
-      walk.withLock { $0.folders.append((place, path, metadata)) }
+      let found = Folder(place: place, path: path, metadata: metadata, isMoving: noted != nil)
+      walk.withLock { $0.folders.append(found) }
     } catch {
       report(path, error)
     }

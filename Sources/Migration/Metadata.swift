@@ -46,6 +46,11 @@ struct Metadata: Sendable {
     }
   }
 
+  /// Whether there are no attributes but access control lists.
+  var hasOnlyLists: Bool {
+    attributes.allSatisfy { $0.name.starts(with: Metadata.listPrefix) }
+  }
+
   /// What attributes are set on: an inode of the vault, or one outside.
   enum Target {
     case vault(Attributes)

@@ -42,8 +42,8 @@ extension Migrator {
     let isLinked = item.status.links > 1
     do throws(VaultError) {
       if try item.directory.lookup(item.name) != nil { return false }
-      _ = try item.directory.adoptPlainFile(
-        from: item.folder.rawValue, item.name, as: item.name, keepsSource: isLinked)
+      _ = try item.directory.adopt(
+        from: item.folder.rawValue, item.name, as: item.name, .plain, keepsSource: isLinked)
     } catch .system(.improperLink, _) {
       return false
     } catch .system(.notPermitted, _) where isLinked {

@@ -123,7 +123,7 @@ public final class Migrator: Sendable {
       var losses: [String] = []
       var metadata = Metadata(outside: folder.rawValue, status, losses: &losses)
       reportLosses(path, losses)
-      if options.moves { FolderTimes.keep(&metadata.status, in: directory) }
+      if options.moves { FolderState.keep(&metadata.status, in: directory) }
       let names = try attempting("reading a directory") { () throws(Errno) in
         try Sys.entries(of: folder.rawValue).map { $0.name }
       }
@@ -282,7 +282,7 @@ public final class Migrator: Sendable {
     try inVault { () throws(VaultError) in try folder.directory.removeLeftovers() }
     let descriptor = try inVault { () throws(VaultError) in try folder.directory.descriptor() }
     let attributes = try inVault { () throws(VaultError) in try folder.directory.attributes() }
-    if options.moves { FolderTimes.forget(attributes) }
+    if options.moves { FolderState.forget(attributes) }
     let losses = folder.metadata.apply(to: descriptor.rawValue, .vault(attributes))
     if options.moves, let name = folder.place.last {
       let parent = try openFolder(folder.source.base, Array(folder.place.dropLast()))

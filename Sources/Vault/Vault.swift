@@ -63,12 +63,13 @@ public final class Vault: Sendable {
   ///   - logger: Hears of damage and refusals.
   ///   - workspace: What all its containers share.
   ///   - descriptorLimit: How many directories may keep a descriptor open.
+  ///   - isPart: Whether a vault whose master key is being replaced is opened too: what is left of the old one.
   /// - Returns: The open vault.
-  /// - Throws: `.notAVault`, `.wrongSecret`, `.locked`, `.damaged`, `.system`.
+  /// - Throws: `.notAVault`, `.wrongSecret`, `.locked`, `.rekeying`, `.damaged`, `.system`.
   public static func open(
     at path: String, secret: VaultSecret, access: VaultAccess,
     logger: Logger = Logger(label: "scrim.vault"), workspace: Workspace = Workspace(),
-    descriptorLimit: Int = 256
+    descriptorLimit: Int = 256, isPart: Bool = false
   ) throws(VaultError) -> Vault {
     let base = try openFolder(path)
     let header = try HeaderFile.load(in: base.rawValue)
@@ -78,9 +79,11 @@ public final class Vault: Sendable {
     switch access {
     case .readWrite:
       lock = try VaultLock.acquireWriter(in: base.rawValue)
+      if !isPart { try requireWhole(base.rawValue) }
       session = try SessionFile.begin(in: base.rawValue, keys: keys)
     case .readOnly:
       lock = nil
+      if !isPart { try requireWhole(base.rawValue) }
       session = try SessionFile.observe(in: base.rawValue, keys: keys)
     }
     let context = VaultContext(

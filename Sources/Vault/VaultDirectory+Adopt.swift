@@ -132,24 +132,26 @@ extension VaultDirectory {
     }
   }
 
-  /// Moves a plain file from outside the vault into this directory, without touching its content.
+  /// Moves a plain file or special file from outside the vault into this directory, as it is.
   ///
   /// - Parameters:
   ///   - source: The directory it is in.
   ///   - sourceName: Its name there.
   ///   - name: The plain name here; it must not exist.
+  ///   - mode: `.plain` or `.special`.
   ///   - keepsSource: Whether it stays there under its old name, too.
   /// - Returns: The new entry.
   /// - Throws: `.system` (`.improperLink` where the file is on another filesystem, `.fileExists`),
   ///   `.readOnly`.
-  public func adoptPlainFile(
-    from source: Int32, _ sourceName: [UInt8], as name: [UInt8], keepsSource: Bool = false
+  public func adopt(
+    from source: Int32, _ sourceName: [UInt8], as name: [UInt8], _ mode: InodeMode,
+    keepsSource: Bool = false
   ) throws(VaultError) -> VaultEntry {
     try changing { (directory) throws(VaultError) in
       if try lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       let record = try viewWithAlternates().record
-      try announce(.plainFiles)
-      let kind = EntryKind.of(.plain, names: record.names)
+      try announce(mode == .plain ? .plainFiles : .specialFiles)
+      let kind = EntryKind.of(mode, names: record.names)
       let backing = try backingName(name, kind, view.record)
       try naming("moving a file into the vault", backing, kind, directory) { () throws(Errno) in
         if keepsSource {

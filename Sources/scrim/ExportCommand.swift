@@ -29,24 +29,50 @@ struct ExportCommand: ParsableCommand {
   @OptionGroup var secrets: SecretOptions
 
   func run() throws {
-    let reader = try VaultReader(vault, secrets)
-    let (directory, found) = try reader.find(path)
+    let places = try findInParts()
     // Without more descriptors it works all the same, and only deep trees may not.
     _ = try? Sys.raiseDescriptorLimit()
     let folder = try openDestination()
     let progress = TransferProgress(json: json)
-    let exporter = Exporter(to: folder, observer: progress.observer)
-    let end = try transferring { () throws(TransferError) in
-      guard let found, found.mode == .directory else { return try exporter.run(directory, found) }
-      let inner: VaultDirectory
-      do throws(VaultError) {
-        inner = try directory.openDirectory(found)
-      } catch {
-        throw .vault(error)
+    var end = MigrationEnd.complete
+    for (directory, found) in places {
+      guard case .complete = end else { break }
+      end = try transferring { () throws(TransferError) in
+        try export(directory, found, to: folder, progress.observer)
       }
-      return try exporter.run(inner, nil)
     }
     try progress.finish(end)
+  }
+
+  /// Where the path is: while the vault's master key is being replaced perhaps in both of its parts.
+  private func findInParts() throws -> [(VaultDirectory, VaultEntry?)] {
+    let parts = try VaultReader.parts(vault, secrets)
+    var places: [(VaultDirectory, VaultEntry?)] = []
+    var missing: Failure?
+    for part in parts {
+      do {
+        places.append(try part.find(path))
+      } catch let failure as Failure where failure.exit == .notFound {
+        missing = failure
+      }
+    }
+    if places.isEmpty, let missing { throw missing }
+    return places
+  }
+
+  private func export(
+    _ directory: VaultDirectory, _ found: VaultEntry?, to folder: SharedFD,
+    _ observer: MigrationObserver
+  ) throws(TransferError) -> MigrationEnd {
+    let exporter = Exporter(to: folder, observer: observer)
+    guard let found, found.mode == .directory else { return try exporter.run(directory, found) }
+    let inner: VaultDirectory
+    do throws(VaultError) {
+      inner = try directory.openDirectory(found)
+    } catch {
+      throw .vault(error)
+    }
+    return try exporter.run(inner, nil)
   }
 
   private func openDestination() throws -> SharedFD {

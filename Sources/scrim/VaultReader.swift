@@ -18,6 +18,21 @@ struct VaultReader {
     }
   }
 
+  private init(_ vault: Vault) { self.vault = vault }
+
+  /// The vault, or both parts of one whose master key is being replaced.
+  static func parts(_ path: PathArgument, _ secrets: SecretOptions) throws -> [VaultReader] {
+    _ = try path.inspectVault()
+    let parts = try Vault.parts(of: path.text)
+    let secret = try secrets.secret(for: path)
+    try LogDestination.standardError.install(level: .warning)
+    return try Patience.during("opening the vault") {
+      try parts.map {
+        VaultReader(try Vault.open(at: $0, secret: secret, access: .readOnly, isPart: true))
+      }
+    }
+  }
+
   /// What a path below the root names; nil as entry is the root itself.
   func find(_ path: PathArgument) throws -> (directory: VaultDirectory, entry: VaultEntry?) {
     try VaultWalk(vault).find(path)

@@ -43,10 +43,17 @@ class Node:
 
 
 class Vault:
-    """`secret` is what the slots of `kinds` take. Problems gather in `problems` as one walks."""
+    """`secret` is what the slots of `kinds` take. Problems gather in `problems` as one walks.
 
-    def __init__(self, path, secret, kinds=(1, 4)):
+    A vault whose master key is being replaced is read only as the `part` of it that has the old key; the other
+    part is a vault of its own in its folder.
+    """
+
+    def __init__(self, path, secret, kinds=(1, 4), part=False):
         self.path = os.fsencode(path)
+        rekey = os.path.join(self.path, b"scrim.rekey")
+        if os.path.lexists(rekey) and not (part and os.path.lexists(os.path.join(rekey, b"scrim.vault"))):
+            raise NotAVault("the master key is being replaced: not all is here")
         try:
             with open(os.path.join(self.path, b"scrim.vault"), "rb") as file:
                 data = file.read()
