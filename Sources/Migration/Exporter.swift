@@ -190,7 +190,8 @@ public final class Exporter: Sendable {
         present.kind == status.kind
         && (target == nil || (try? Sys.readlinkat(folder, entry.name)) == target)
       guard isSame else { throw .occupied("something else of this name is there") }
-    } else {
+      noteNode(item)
+    } else if target != nil || !linkNode(item) {
       try attempting("making it") { () throws(Errno) in
         if let target {
           try Sys.symlinkat(target: target, folder, entry.name)
@@ -210,6 +211,25 @@ public final class Exporter: Sendable {
     losses += metadata.apply(to: made.rawValue, .outside)
     reportLosses(item.path, losses)
     observer.report(.finished(path: item.path, present == nil ? .copied : .present, bytes: 0))
+  }
+
+  /// Gives a special file that is there already another name.
+  private func linkNode(_ item: ExportItem) -> Bool {
+    guard item.entry.status.links > 1 else { return false }
+    let identity = item.entry.identity
+    guard let first = walk.withLock({ $0.links[identity] }),
+      let folder = try? openFolder(base, first.place)
+    else {
+      noteNode(item)
+      return false
+    }
+    let name = item.entry.name
+    return (try? Sys.linkat(folder.rawValue, first.name, item.folder.rawValue, name)) != nil
+  }
+
+  private func noteNode(_ item: ExportItem) {
+    guard item.entry.status.links > 1 else { return }
+    walk.withLock { $0.links[item.entry.identity] = (item.place, item.entry.name) }
   }
 
   /// Files with several names, by the walking thread: no two threads copy the same one.

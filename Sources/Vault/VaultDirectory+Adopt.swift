@@ -167,7 +167,7 @@ extension VaultDirectory {
   /// Gives a file another name, also where files of that name would be stored in another mode.
   ///
   /// - Parameters:
-  ///   - entry: A plain file or container that `lookup` found in this directory.
+  ///   - entry: A file or special file that `lookup` found in this directory.
   ///   - target: The directory of the new name, perhaps this one.
   ///   - name: The new plain name; it must not exist.
   /// - Returns: The new entry.
@@ -175,13 +175,18 @@ extension VaultDirectory {
   public func linkInAnyMode(
     _ entry: VaultEntry, to target: VaultDirectory, as name: [UInt8]
   ) throws(VaultError) -> VaultEntry {
-    guard entry.mode == .plain || entry.mode == .container else {
+    let flags: PresenceFlags
+    switch entry.mode {
+    case .plain: flags = .plainFiles
+    case .container: flags = .containers
+    case .special: flags = .specialFiles
+    case .directory, .symbolicLink, .longLink:
       throw .system(.invalidArgument, "only files are linked")
     }
     return try VaultDirectory.changing(self, target) { (from, into) throws(VaultError) in
       try requireStill(entry)
       if try target.lookup(name) != nil { throw .system(.fileExists, "the name exists") }
-      try target.announce(entry.mode == .plain ? .plainFiles : .containers)
+      try target.announce(flags)
       if entry.mode == .container {
         let container = try openContainer(entry)
         container.file.addBinding(context.keys.binding(of: name, in: target.id))
