@@ -1,5 +1,4 @@
 import Primitives
-import Vault
 
 /// Times and mode of a directory that is being moved, kept with its counterpart in the vault until all
 /// of it is there: taking files out of the source changes the source's own.
@@ -7,12 +6,12 @@ enum FolderState {
   static let name = Array("user.scrim-migration".utf8)
 
   /// Notes them, or puts those into the status that an earlier run noted.
-  static func keep(_ status: inout FileStatus, in directory: VaultDirectory) {
-    guard let attributes = try? directory.attributes() else { return }
-    if let noted = try? attributes.get(name), restore(noted, to: &status) { return }
+  static func keep(_ status: inout FileStatus, in node: ReceivedNode) {
+    let descriptor = node.descriptor.rawValue
+    if let noted = node.target.get(name, descriptor), restore(noted, to: &status) { return }
     let text = "\(text(status.atime)) \(text(status.mtime)) \(status.mode)"
     // Without attributes only a killed run loses them.
-    try? attributes.set(name, Array(text.utf8))
+    try? node.target.set((name, Array(text.utf8)), descriptor)
   }
 
   /// Puts what was noted into a status.
@@ -32,8 +31,8 @@ enum FolderState {
   }
 
   /// Leaves nothing behind.
-  static func forget(_ attributes: Attributes) {
-    try? attributes.remove(name)
+  static func forget(_ node: ReceivedNode) {
+    node.target.remove(name, node.descriptor.rawValue)
   }
 
   private static func text(_ time: TimeSpec) -> String {

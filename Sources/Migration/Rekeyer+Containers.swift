@@ -9,8 +9,11 @@ extension Rekeyer {
 
   func process(_ item: RekeyItem, _ buffer: TransferBuffer) {
     do throws(TransferError) {
-      try storeInRoom(item, buffer)
-      noteMoved([item], buffer)
+      try room.use(clearing: { removeMoved(buffer, all: true) }) { () throws(TransferError) in
+        try store(item, buffer)
+        noteMoved([item])
+      }
+      removeMoved(buffer, all: false)
     } catch {
       report(item.path, error)
     }
@@ -22,7 +25,9 @@ extension Rekeyer {
     let identity = item.entry.identity
     var links = state.withLock { $0.links[identity] }
     if links == nil {
-      try storeInRoom(item, buffer)
+      try room.use(clearing: { removeMoved(buffer, all: true) }) { () throws(TransferError) in
+        try store(item, buffer)
+      }
       links = Links(directory: item.target, name: item.entry.name, items: [])
     } else if let links {
       try inVault { () throws(VaultError) in
@@ -41,24 +46,9 @@ extension Rekeyer {
     links.items.append(item)
     let isComplete = links.items.count >= Int(clamping: item.entry.status.links)
     state.withLock { $0.links[identity] = isComplete ? nil : links }
-    if isComplete { noteMoved(links.items, buffer) }
-  }
-
-  /// Stores a file; where the disk is full, once more after all that can be removed is.
-  private func storeInRoom(_ item: RekeyItem, _ buffer: TransferBuffer) throws(TransferError) {
-    do throws(TransferError) {
-      return try room.withReadLock { () throws(TransferError) in try store(item, buffer) }
-    } catch {
-      guard error.isForSpace else { throw error }
-    }
-    try room.withWriteLock { () throws(TransferError) in
-      remove(
-        state.withLock { state in
-          defer { (state.moved, state.movedBytes) = ([], 0) }
-          return state.moved
-        }, buffer)
-      try store(item, buffer)
-    }
+    guard isComplete else { return }
+    noteMoved(links.items)
+    removeMoved(buffer, all: false)
   }
 
   /// Stores a file with the new key and gives it its name; no object of it stays in use.
@@ -99,31 +89,37 @@ extension Rekeyer {
 
   // MARK: What is in the new vault leaves the old one
 
-  func noteMoved(_ items: [RekeyItem], _ buffer: TransferBuffer?) {
-    let batch = state.withLock { state -> [RekeyItem] in
+  func noteMoved(_ items: [RekeyItem]) {
+    state.withLock { state in
       state.moved += items
       state.movedBytes += items.reduce(0) { $0 + $1.entry.status.size }
-      guard
+    }
+  }
+
+  /// Removes what was moved, or leaves it until there is enough of it for a sync.
+  func removeMoved(_ buffer: @autoclosure () -> TransferBuffer, all: Bool) {
+    let batch = state.withLock { state -> [RekeyItem] in
+      let isEnough =
         state.moved.count >= Migrator.Removals.batchCount
-          || state.movedBytes >= Migrator.Removals.batchBytes
-      else { return [] }
+        || state.movedBytes >= Migrator.Removals.batchBytes
+      guard all || isEnough else { return [] }
       defer { (state.moved, state.movedBytes) = ([], 0) }
       return state.moved
     }
-    if !batch.isEmpty { remove(batch, buffer ?? TransferBuffer()) }
+    if !batch.isEmpty { remove(batch, buffer()) }
   }
 
-  func removeMoved(_ buffer: TransferBuffer) {
-    let isWhole = !isStopping
-    let (moved, links) = state.withLock { state in
-      defer { (state.moved, state.links) = ([], [:]) }
-      return (state.moved, isWhole ? Array(state.links.values) : [])
+  /// Removes files of which names were not found: in directories that cannot be read, or outside the vault.
+  func removeLinks(_ buffer: TransferBuffer) {
+    let items = state.withLock { state in
+      defer { state.links = [:] }
+      return state.links.values.flatMap(\.items)
     }
-    for item in links.flatMap(\.items) {
+    for item in items {
       observer.report(
         .problem(path: item.path, .notKept("it has other names, which could not be moved")))
     }
-    remove(moved + links.flatMap(\.items), buffer)
+    remove(items, buffer)
   }
 
   private func remove(_ batch: [RekeyItem], _ buffer: TransferBuffer) {

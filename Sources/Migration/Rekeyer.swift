@@ -14,8 +14,7 @@ public final class Rekeyer: Sendable {
   let observer: MigrationObserver
   /// Whether something was left, so that its directory cannot be empty.
   let hasLeft = Atomic<Bool>(false)
-  /// Held for reading by whoever stores a file, for writing where that needs all the space there is.
-  let room = ReadWriteLock()
+  let room = Room()
   private let failure = Mutex<TransferError?>(nil)
   private let queue = JobQueue<RekeyItem>(capacity: 64)
   let state = Mutex(State())
@@ -34,6 +33,8 @@ public final class Rekeyer: Sendable {
     /// What the new vault has, until the medium has it too.
     var moved: [RekeyItem] = []
     var movedBytes: UInt64 = 0
+    /// The first names of special files with several.
+    var specials: [InodeIdentity: (directory: VaultDirectory, name: [UInt8])] = [:]
     /// Files with several names, of which not all were found yet.
     var links: [InodeIdentity: Links] = [:]
   }
@@ -75,8 +76,11 @@ public final class Rekeyer: Sendable {
     queue.close()
     for worker in workers { worker.join() }
     let buffer = TransferBuffer()
-    removeMoved(buffer)
-    if !isStopping { finishFolders() }
+    removeMoved(buffer, all: true)
+    if !isStopping {
+      removeLinks(buffer)
+      finishFolders()
+    }
     if let failure = failure.withLock({ $0 }) { return .failed(failure) }
     return observer.wantsStop() ? .stopped : .complete
   }
@@ -120,7 +124,7 @@ public final class Rekeyer: Sendable {
       let attributes = try inVault { () throws(VaultError) in try directory.attributes() }
       var metadata = Metadata(attributes, status, losses: &losses)
       reportLosses(path, losses)
-      FolderState.keep(&metadata.status, in: target)
+      FolderState.keep(&metadata.status, in: try node(of: target))
       // Its owner may have taken from himself what moving entries needs.
       if status.mode & 0o700 != 0o700 {
         try? Sys.chmodPath(descriptor.rawValue, mode: status.mode & 0o7777 | 0o700)
@@ -170,6 +174,10 @@ public final class Rekeyer: Sendable {
     enter(inner, outer, item.directory, name, path: item.path)
   }
 
+  private func node(of directory: VaultDirectory) throws(TransferError) -> ReceivedNode {
+    try VaultReceiver(new, directory).itself()
+  }
+
   // MARK: What needs no copy of its content
 
   /// What is stored without a key changes its place: in one step, so there is never more than one of it.
@@ -188,10 +196,17 @@ public final class Rekeyer: Sendable {
     var losses: [String] = []
     let metadata = try metadata(of: item, &losses)
     if losses.isEmpty, item.directory.isNative || metadata.hasOnlyLists { return try adopt(item) }
+    let first = state.withLock { $0.specials[entry.identity] }
     let made = try inVault { () throws(VaultError) -> VaultEntry in
       if let present = try target.lookup(entry.name) { return present }
+      if let first, let known = try first.directory.lookup(first.name) {
+        return try first.directory.linkInAnyMode(known, to: target, as: entry.name)
+      }
       return try target.makeNode(
         entry.name, mode: entry.status.mode, device: entry.status.rdev, owner: nil)
+    }
+    if entry.status.links > 1, first == nil {
+      state.withLock { $0.specials[entry.identity] = (target, entry.name) }
     }
     try finishNode(item, made, metadata, losses)
   }
@@ -221,7 +236,8 @@ public final class Rekeyer: Sendable {
     let attributes = try inVault { () throws(VaultError) in try item.target.attributes(of: made) }
     reportLosses(item.path, losses + metadata.apply(to: node.rawValue, .vault(attributes)))
     observer.report(.finished(path: item.path, .copied, bytes: 0))
-    noteMoved([item], nil)
+    noteMoved([item])
+    removeMoved(TransferBuffer(), all: false)
   }
 
   func metadata(
@@ -256,11 +272,9 @@ public final class Rekeyer: Sendable {
     // A run that is killed from here on reads them again.
     try? Sys.chmodPath(descriptor.rawValue, mode: folder.metadata.status.mode & 0o7777)
     try? folder.metadata.setTimes(descriptor.rawValue)
-    let stored = try inVault { () throws(VaultError) in try target.descriptor() }
-    let attributes = try inVault { () throws(VaultError) in try target.attributes() }
-    FolderState.forget(attributes)
-    reportLosses(
-      folder.path, folder.metadata.apply(to: stored.rawValue, .vault(attributes)))
+    let stored = try node(of: target)
+    FolderState.forget(stored)
+    reportLosses(folder.path, folder.metadata.apply(to: stored))
     guard let parent = folder.parent else { return }
     try inVault { () throws(VaultError) in try parent.removeDirectory(folder.name) }
   }

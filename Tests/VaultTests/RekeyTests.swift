@@ -54,11 +54,11 @@ import Testing
       #expect(!isSame, "\(what): the old key")
       try opened.close()
     }
-    let names = try Sys.entries(
-      of: try Sys.openat(
-        vault.folder.descriptor.rawValue, bytes("vault"), [.readOnly, .directory]
-      ).rawValue
-    ).map { String(decoding: $0.name, as: UTF8.self) }
+    let folder = try Sys.openat(
+      vault.folder.descriptor.rawValue, bytes("vault"), [.readOnly, .directory])
+    let names = try Sys.entries(of: folder.rawValue).map {
+      String(decoding: $0.name, as: UTF8.self)
+    }
     #expect(
       names.sorted() == ["scrim.lock", "scrim.session", "scrim.vault", "tree"], "\(what)")
   }
