@@ -29,6 +29,10 @@ struct ExportCommand: ParsableCommand {
   @OptionGroup var secrets: SecretOptions
 
   func run() throws {
+    let slash = UInt8(ascii: "/")
+    guard !(destination.absolute + [slash]).starts(with: vault.absolute + [slash]) else {
+      throw Failure(.usage, "\(destination.text) is the vault itself, or in it")
+    }
     let places = try findInParts()
     // Without more descriptors it works all the same, and only deep trees may not.
     _ = try? Sys.raiseDescriptorLimit()

@@ -265,6 +265,8 @@ def test_targets_that_cannot_be_used_are_named(vault, workspace):
         assert "name its mount" in fails(LOCKED, "migrate", source, vault.path, *secret)
     fails(NOT_FOUND, "migrate", workspace.path / "nothing", vault.path, *secret)
     fails(USAGE, "migrate", vault.tree, vault.path, *secret)
+    for place in (vault.path, vault.tree, vault.path / "new"):
+        assert "in it" in fails(USAGE, "export", vault.path, "/", place, *secret)
     assert migrate(vault, source).returncode == OK
 
 
