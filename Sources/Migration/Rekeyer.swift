@@ -137,6 +137,7 @@ public final class Rekeyer: Sendable {
         directory: directory, parent: parent, name: name, target: target, path: path,
         metadata: metadata)
       state.withLock { $0.folders.append(folder) }
+      for done in [directory, target] { done.forgetNames() }
     } catch {
       report(path, error)
     }

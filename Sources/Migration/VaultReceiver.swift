@@ -175,5 +175,5 @@ final class VaultReceiver: Receiver {
   var syncsEverything: Bool { true }
 
   /// The vault looks after its descriptors itself.
-  func rest() {}
+  func rest() { directory.forgetNames() }
 }

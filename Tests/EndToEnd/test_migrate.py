@@ -172,6 +172,25 @@ def test_a_full_disk_stops_it_and_it_goes_on_with_more_space(workspace):
         run("umount", "-l", disk)
 
 
+def test_a_move_needs_the_space_of_a_few_files(workspace):
+    disk = workspace.path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=9m", "none", disk)
+    try:
+        source = disk / "source"
+        source.mkdir()
+        for i in range(12):
+            (source / f"{i}").write_bytes(os.urandom(500_000))
+        run("cp", "-a", source, workspace.path / "before")
+        small = workspace.vault(name="disk/vault")
+        migrate(small, source, "--move")
+        assert not source.exists()
+        export(small, "/source", workspace.path / "out")
+        trees.assert_same(workspace.path / "before", workspace.path / "out")
+    finally:
+        run("umount", "-l", disk)
+
+
 def test_what_cannot_be_read_or_replaced_is_listed(vault, workspace):
     source = workspace.path / "source"
     source.mkdir()

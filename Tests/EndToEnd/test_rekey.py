@@ -271,7 +271,7 @@ def test_a_full_disk_stops_it_and_it_goes_on_with_more_space(workspace):
             scrim("export", small.path, "/source", out, "--passphrase-file", small.passphrase_file)
             trees.assert_same(source, out)
         # The space of one more file is enough.
-        run("mount", "-o", "remount,size=12m", disk)
+        run("mount", "-o", "remount,size=10m", disk)
         rekey(small)
         for i in range(3):
             assert small.cat(f"/source/{i}").stdout == (source / f"{i}").read_bytes()
