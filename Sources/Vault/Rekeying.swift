@@ -41,6 +41,7 @@ public struct Rekeying: Sendable {
       if try state(in: base.rawValue) == .none { try prepare(old, base.rawValue, secret) }
       let new = try Vault.open(
         at: "\(path)/\(Format.rekeyText)", secret: secret, access: .readWrite, logger: logger)
+      try requireSuccessor(new, of: old)
       return Rekeying(old: old, new: new, secret: secret)
     } catch {
       try? old.close()
@@ -121,10 +122,62 @@ public struct Rekeying: Sendable {
       at: "\(old.path)/\(Format.newRekeyText)",
       slots: [SlotRequest(secret: secret, label: slot.label)], content: record.content,
       names: record.names, cost: KeyCost(of: slot), suite: header.suite, vaultID: header.vaultID)
+    try writeSuccessor(old.context.keys, base, secret)
     try attempt("naming \(Format.rekeyText)") { () throws(Errno) in
       try giveOwner(of: Format.headerName, in: base, Format.newRekeyName)
       try Sys.renameat2(base, Format.newRekeyName, base, Format.rekeyName)
       try Sys.fsync(base)
+    }
+  }
+
+  // MARK: Whose successor it is
+
+  /// Whoever has learnt an earlier master key could put a vault with that one into the folder: only who has both
+  /// keys can make this.
+  private static func successor(of old: MasterKeys, _ new: MasterKeys) -> [UInt8] {
+    KeyDerivation.hmacSHA256(
+      key: old.headerMAC,
+      message: Format.successorInfo + new.headerMAC.withUnsafeBytes { [UInt8]($0) })
+  }
+
+  private static func writeSuccessor(
+    _ old: MasterKeys, _ base: Int32, _ secret: VaultSecret
+  ) throws(VaultError) {
+    let folder = try attempt("opening \(Format.newRekeyText)") { () throws(Errno) in
+      try open(base, Format.newRekeyName)
+    }
+    let bytes = successor(of: old, try HeaderFile.load(in: folder.rawValue).unlock(secret).keys)
+    try attempt("writing scrim.successor") { () throws(Errno) in
+      let file = try Sys.openat(
+        folder.rawValue, Format.successorName, [.writeOnly, .create, .truncate, .noFollow],
+        mode: 0o644)
+      try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
+        try Sys.pwrite(file.rawValue, buffer, at: 0)
+      }
+      try Sys.fsync(file.rawValue)
+      try Sys.fsync(folder.rawValue)
+    }
+  }
+
+  /// Checks that a change of the master key was begun by somebody who has the key that is replaced.
+  ///
+  /// - Parameters:
+  ///   - new: What is in the other one's folder.
+  ///   - old: The vault.
+  /// - Throws: `.damaged` if it was not.
+  public static func requireSuccessor(_ new: Vault, of old: Vault) throws(VaultError) {
+    let stored: [UInt8]
+    do throws(Errno) {
+      let file = try Sys.openat(
+        new.context.base.rawValue, Format.successorName, [.readOnly, .noFollow])
+      stored = try readWhole(file.rawValue, limit: 33)
+    } catch .noSuchFileOrDirectory {
+      stored = []
+    } catch {
+      throw .system(error, "reading scrim.successor")
+    }
+    guard ConstantTime.equal(stored, successor(of: old.context.keys, new.context.keys)) else {
+      throw .damaged("\(Format.rekeyText) was put there by someone without the vault's key")
     }
   }
 
@@ -146,7 +199,9 @@ public struct Rekeying: Sendable {
     do throws(Errno) {
       let folder = try open(base, Format.newRekeyName)
       try? removeEmptyTree(folder.rawValue)
-      for name in [Format.sessionName, Format.newHeaderName, Format.headerName] {
+      for name in [
+        Format.sessionName, Format.newHeaderName, Format.headerName, Format.successorName,
+      ] {
         try? Sys.unlinkat(folder.rawValue, name)
       }
       try Sys.unlinkat(base, Format.newRekeyName, isDirectory: true)
@@ -168,7 +223,7 @@ public struct Rekeying: Sendable {
       }
       try take(Format.treeName, from: folder.rawValue, to: base)
       try take(Format.sessionName, from: folder.rawValue, to: base)
-      for name in [Format.lockName, Format.newHeaderName] {
+      for name in [Format.lockName, Format.newHeaderName, Format.successorName] {
         try? Sys.unlinkat(folder.rawValue, name)
       }
       try Sys.unlinkat(base, Format.rekeyName, isDirectory: true)
@@ -190,9 +245,9 @@ public struct Rekeying: Sendable {
   private static func removeEmptyTree(_ base: Int32) throws(Errno) {
     do throws(Errno) {
       let tree = try open(base, Format.treeName)
-      for entry in try Sys.entries(of: tree.rawValue) where VaultDirectory.isReserved(entry.name) {
-        try Sys.unlinkat(tree.rawValue, entry.name)
-      }
+      let names = try Sys.entries(of: tree.rawValue).map { $0.name }
+      guard names.allSatisfy(VaultDirectory.isReserved) else { throw .directoryNotEmpty }
+      for name in names { try Sys.unlinkat(tree.rawValue, name) }
       try Sys.unlinkat(base, Format.treeName, isDirectory: true)
     } catch .noSuchFileOrDirectory {
       // Removed by an earlier run.

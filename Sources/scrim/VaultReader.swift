@@ -27,9 +27,11 @@ struct VaultReader {
     let secret = try secrets.secret(for: path)
     try LogDestination.standardError.install(level: .warning)
     return try Patience.during("opening the vault") {
-      try parts.map {
-        VaultReader(try Vault.open(at: $0, secret: secret, access: .readOnly, isPart: true))
+      let vaults = try parts.map {
+        try Vault.open(at: $0, secret: secret, access: .readOnly, isPart: true)
       }
+      if vaults.count > 1 { try Rekeying.requireSuccessor(vaults[1], of: vaults[0]) }
+      return vaults.map(VaultReader.init)
     }
   }
 

@@ -182,6 +182,7 @@ def test_a_vault_in_two_parts_is_refused_and_each_part_is_a_vault(vault, workspa
         assert "convert --rekey" in fails(REKEYING, *command, *secret)
     with pytest.raises(NotAVault):
         Reader(vault.path, PASSPHRASE)
+    Reader(vault.path, PASSPHRASE, part=True).require_successor(Reader(part, PASSPHRASE))
     moved, left = (describe(Reader(p, PASSPHRASE, part=True), contents=True) for p in (part, vault.path))
     assert moved.keys() & left.keys() == {b"."} or len(moved.keys() & left.keys()) < 200
     assert len(moved.keys() | left.keys()) == 4001 and len(moved) > 100 and len(left) > 100
@@ -193,6 +194,24 @@ def test_a_vault_in_two_parts_is_refused_and_each_part_is_a_vault(vault, workspa
     compare_with_mount(vault.path, PASSPHRASE, before)
     vault.recovery_file.write_text((vault.folder / "new recovery").read_text())
     assert scrim("ls", vault.path, "--recovery-key-file", vault.recovery_file).returncode == OK
+
+
+def test_a_part_that_somebody_else_has_put_there_is_no_part(vault, workspace):
+    """Who has learnt an earlier master key must not have the vault taken over into one with that key."""
+    secret = ("--passphrase-file", vault.passphrase_file)
+    (workspace.path / "file").write_text("secret")
+    shutil.copytree(vault.path, workspace.path / "earlier")
+    scrim("migrate", workspace.path / "file", vault.path, *secret)
+    rekey(vault)
+    shutil.copytree(workspace.path / "earlier", vault.path / "scrim.rekey")
+    for command in (("convert", "--rekey", vault.path), ("export", vault.path, "/", workspace.path / "out")):
+        assert "without the vault's key" in fails(DAMAGED, *command, *secret)
+    # Nor is anything taken away for a last step that never was.
+    (vault.path / "scrim.rekey" / "scrim.vault").unlink()
+    fails(NOT_EMPTY, "convert", "--rekey", vault.path, *secret)
+    shutil.rmtree(vault.path / "scrim.rekey")
+    assert vault.cat("/file").stdout == b"secret"
+    assert scrim("check", vault.path, *secret).returncode == OK
 
 
 def test_keys_that_would_be_lost_are_named_before(vault, workspace):

@@ -455,6 +455,9 @@ def test_a_vault_in_two_parts_is_refused_and_each_part_is_read(workspace):
     for vault, part in ((Vault(folder, secret, part=True), "tree"), (Vault(inner, secret), "moved")):
         assert differences(expected_tree(manifest, part), describe(vault, contents=True)) == []
         assert vault.verify() == []
+    Vault(folder, secret, part=True).require_successor(Vault(inner, secret))
+    with pytest.raises(Damaged):
+        Vault(inner, secret).require_successor(Vault(inner, secret))
     os.remove(os.path.join(inner, "scrim.vault"))
     with pytest.raises(NotAVault):
         Vault(folder, secret, part=True)

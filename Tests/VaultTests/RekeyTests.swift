@@ -118,8 +118,12 @@ import Testing
     }
     let places = try Vault.parts(of: path)
     #expect(places == [path, "\(path)/scrim.rekey"])
-    for (place, name) in zip(places, ["left", "moved"]) {
-      let part = try Vault.open(at: place, secret: secret, access: .readOnly, isPart: true)
+    let parts = try places.map {
+      try Vault.open(at: $0, secret: secret, access: .readOnly, isPart: true)
+    }
+    try Rekeying.requireSuccessor(parts[1], of: parts[0])
+    #expect(throws: VaultError.self) { try Rekeying.requireSuccessor(parts[1], of: parts[1]) }
+    for (part, name) in zip(parts, ["left", "moved"]) {
       #expect(try part.root.content("both") == bytes("the old one is not removed yet"))
       #expect(try part.root.directory("folder").list().map(\.name) == [bytes(name)])
     }

@@ -367,6 +367,8 @@ def _rekey():
         half.seal_vault()
     for path, backing in moved.backings.items():
         w.backings[("scrim.rekey/" + path).rstrip("/")] = backing
+    proof = header.successor(w.keys, moved.keys)
+    w.backings["scrim.rekey/scrim.successor"] = Backing("file", 0o644, proof)
     return w, moved
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from . import attributes, directory, names, sessions
 from .container import SEALED, Container
-from .header import VaultHeader
+from .header import VaultHeader, successor
 from .primitives import Damaged, NotAVault, require
 from .records import NAMES_PLAIN, PLAIN, ROOT_PARENT
 
@@ -68,6 +68,11 @@ class Vault:
                 self.session = sessions.open_sessions(self.keys, file.read())
         except OSError:
             raise Damaged("session: the file is missing") from None
+
+    def require_successor(self, new):
+        """That the `new` part, in this one's folder, was put there by somebody with this one's key."""
+        with open(os.path.join(new.path, b"scrim.successor"), "rb") as file:
+            require(file.read() == successor(self.keys, new.keys), "successor: wrong MAC")
 
     def excused(self, status):
         return self.session.excuses(status.st_ctime_ns, self.now)
