@@ -121,6 +121,7 @@ extension VaultDirectory {
   ///
   /// - Throws: `.system`, `.readOnly`.
   public func removeLeftovers() throws(VaultError) {
+    try settleLinks()
     try changing { (directory) throws(VaultError) in
       let listing = try reopened()
       let names = try attempt("reading a directory") { () throws(Errno) in
@@ -129,6 +130,22 @@ extension VaultDirectory {
       for name in names where name.starts(with: Format.temporaryPrefix) {
         removeTemporary(name, directory)
       }
+    }
+  }
+
+  /// Finishes exchanges of links that were interrupted: what waits for that is no leftover.
+  private func settleLinks() throws(VaultError) {
+    let listing = try reopened()
+    let entries = try attempt("reading a directory") { () throws(Errno) in
+      try Sys.entries(of: listing.rawValue)
+    }
+    let isWaiting = entries.contains {
+      $0.kind == .symbolicLink && $0.name.starts(with: Format.temporaryPrefix)
+    }
+    guard isWaiting else { return }
+    for item in try list() where item.kind == .symbolicLink {
+      // One that does not open is damaged with its leftovers, too.
+      if let entry = try? lookup(item.name) { _ = try? readLink(entry) }
     }
   }
 
