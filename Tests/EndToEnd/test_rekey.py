@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trees
 from harness import (
-    DAMAGED, LOCKED, MOUNT_POINT, NOT_EMPTY, OK, SCRIM, SYSTEM, USAGE, WRONG_SECRET, fails, run, scrim, seeded,
+    DAMAGED, LOCKED, MOUNT_POINT, NOT_EMPTY, OK, SCRIM, SYSTEM, USAGE, WRONG_SECRET, fails, run, scrim, seeded, wait_for,
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Reader"))
@@ -270,6 +270,22 @@ def test_damage_stops_it_before_the_end_and_a_repair_helps(vault, workspace):
     for name in names:
         if name != b"19" and name.isdigit():
             assert vault.cat(b"/source/" + name).stdout == (source / name.decode()).read_bytes()
+
+
+def test_an_interrupt_ends_it_and_it_goes_on(vault, workspace):
+    source, secret = workspace.path / "source", ("--passphrase-file", vault.passphrase_file)
+    source.mkdir()
+    for i in range(5):
+        (source / f"{i}").write_bytes(os.urandom(1 << 20) * 40)
+    scrim("migrate", f"{source}/", vault.path, *secret)
+    process = subprocess.Popen([SCRIM, "convert", "--rekey", vault.path, *secret], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: (vault.path / "scrim.rekey").exists() or process.poll() is not None, "the change to begin")
+    process.send_signal(signal.SIGINT)
+    text, errors = process.communicate(timeout=60)
+    if process.returncode != OK:
+        assert process.returncode == SYSTEM and b"interrupted" in errors and b"recovery key" not in text
+        rekey(vault)
+    compare_with_mount(vault.path, PASSPHRASE, source)
 
 
 def test_a_full_disk_stops_it_and_it_goes_on_with_more_space(workspace):
