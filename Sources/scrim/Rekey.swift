@@ -26,11 +26,12 @@ struct Rekey {
     try confirm(header, kept: slot)
     try LogDestination.standardError.install(level: .error)
     _ = try? Sys.raiseDescriptorLimit()
+    // From here on an interrupt ends it between two files.
+    let progress = TransferProgress(json: json)
     let begun = try Patience.during("opening the vault") {
       try Rekeying.begin(at: path.text, secret: secret, logger: Logger(label: "scrim.vault"))
     }
     guard let rekeying = begun else { return try tell() }
-    let progress = TransferProgress(json: json)
     let end = try transferring { () throws(TransferError) in
       try Rekeyer(rekeying, observer: progress.observer).run()
     }
