@@ -8,6 +8,7 @@ public import Vault
 /// is killed can be started again. What is damaged is left out and reported.
 public final class Exporter: Sendable {
   let base: SharedFD
+  private let leavesNodes: Bool
   let observer: MigrationObserver
   private let failure = Mutex<TransferError?>(nil)
   private let queue = JobQueue<ExportItem>(capacity: 64)
@@ -39,9 +40,14 @@ public final class Exporter: Sendable {
   ///
   /// - Parameters:
   ///   - destination: A directory, open for reading.
+  ///   - leavesNodes: Whether links and special files that are there already stay as they are: an earlier
+  ///     export may know better.
   ///   - observer: Hears of what is done.
-  public init(to destination: SharedFD, observer: MigrationObserver) {
+  public init(
+    to destination: SharedFD, leavesNodes: Bool = false, observer: MigrationObserver
+  ) {
     base = destination
+    self.leavesNodes = leavesNodes
     self.observer = observer
   }
 
@@ -191,6 +197,7 @@ public final class Exporter: Sendable {
         && (target == nil || (try? Sys.readlinkat(folder, entry.name)) == target)
       guard isSame else { throw .occupied("something else of this name is there") }
       noteNode(item)
+      if leavesNodes { return observer.report(.finished(path: item.path, .present, bytes: 0)) }
     } else if target != nil || !linkNode(item) {
       try attempting("making it") { () throws(Errno) in
         if let target {

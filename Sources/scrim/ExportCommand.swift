@@ -39,10 +39,13 @@ struct ExportCommand: ParsableCommand {
     let folder = try openDestination()
     let progress = TransferProgress(json: json)
     var end = MigrationEnd.complete
-    for (directory, found) in places {
+    for (index, (directory, found)) in places.enumerated() {
       guard case .complete = end else { break }
       end = try transferring { () throws(TransferError) in
-        try export(directory, found, to: folder, progress.observer)
+        // What is on its way into a second part is whole in the first.
+        let exporter = Exporter(
+          to: folder, leavesNodes: index > 0, observer: progress.observer)
+        return try export(directory, found, exporter)
       }
     }
     try progress.finish(end)
@@ -65,10 +68,8 @@ struct ExportCommand: ParsableCommand {
   }
 
   private func export(
-    _ directory: VaultDirectory, _ found: VaultEntry?, to folder: SharedFD,
-    _ observer: MigrationObserver
+    _ directory: VaultDirectory, _ found: VaultEntry?, _ exporter: Exporter
   ) throws(TransferError) -> MigrationEnd {
-    let exporter = Exporter(to: folder, observer: observer)
     guard let found, found.mode == .directory else { return try exporter.run(directory, found) }
     let inner: VaultDirectory
     do throws(VaultError) {
