@@ -287,6 +287,8 @@ public final class Migrator: Sendable {
     let node = try folder.directory.itself()
     if options.moves { FolderState.forget(node) }
     let losses = folder.metadata.apply(to: node)
+    // A mount whose daemon has died has not taken what it was told: the source keeps it for the next run.
+    if options.moves, !folder.directory.syncsEverything { try folder.directory.sync() }
     folder.directory.rest()
     if options.moves, let name = folder.place.last {
       let parent = try openFolder(folder.source.base, Array(folder.place.dropLast()))
