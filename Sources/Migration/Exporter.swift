@@ -8,6 +8,7 @@ public import Vault
 /// is killed can be started again. What is damaged is left out and reported.
 public final class Exporter: Sendable {
   let base: SharedFD
+  private let leavesNodes: Bool
   let observer: MigrationObserver
   private let failure = Mutex<TransferError?>(nil)
   private let queue = JobQueue<ExportItem>(capacity: 64)
@@ -22,8 +23,16 @@ public final class Exporter: Sendable {
     let path: [UInt8]
   }
 
+  private struct Folder {
+    let place: [[UInt8]]
+    let path: [UInt8]
+    let metadata: Metadata
+    /// Whether what it holds was on its way when the run that moved it was killed: it has no attributes yet.
+    let isMoving: Bool
+  }
+
   private struct Walk {
-    var folders: [(place: [[UInt8]], path: [UInt8], metadata: Metadata)] = []
+    var folders: [Folder] = []
     var links: [InodeIdentity: (place: [[UInt8]], name: [UInt8])] = [:]
   }
 
@@ -31,9 +40,14 @@ public final class Exporter: Sendable {
   ///
   /// - Parameters:
   ///   - destination: A directory, open for reading.
+  ///   - leavesNodes: Whether links and special files that are there already stay as they are: an earlier
+  ///     export may know better.
   ///   - observer: Hears of what is done.
-  public init(to destination: SharedFD, observer: MigrationObserver) {
+  public init(
+    to destination: SharedFD, leavesNodes: Bool = false, observer: MigrationObserver
+  ) {
     base = destination
+    self.leavesNodes = leavesNodes
     self.observer = observer
   }
 
@@ -60,7 +74,12 @@ public final class Exporter: Sendable {
     for folder in folders where !isStopping {
       do throws(TransferError) {
         let opened = try openFolder(base, folder.place)
-        reportLosses(folder.path, folder.metadata.apply(to: opened.rawValue, .outside))
+        if folder.isMoving {
+          try? Sys.chmodPath(opened.rawValue, mode: folder.metadata.status.mode & 0o7777)
+          try? folder.metadata.setTimes(opened.rawValue)
+        } else {
+          reportLosses(folder.path, folder.metadata.apply(to: opened.rawValue, .outside))
+        }
       } catch {
         report(folder.path, error)
       }
@@ -98,13 +117,16 @@ public final class Exporter: Sendable {
       }
       var losses: [String] = []
       let attributes = try inVault { () throws(VaultError) in try directory.attributes() }
-      let metadata = Metadata(attributes, status, losses: &losses)
+      var metadata = Metadata(attributes, status, losses: &losses)
+      let noted = metadata.attributes.first { $0.name == FolderState.name }
+      if let noted { FolderState.restore(noted.value, to: &metadata.status) }
       reportLosses(path, losses)
       for item in try inVault({ () throws(VaultError) in try directory.list() }) {
         if isStopping { break }
         take(item.name, directory, folder, place: place, path: joined(path, item.name))
       }
-      walk.withLock { $0.folders.append((place, path, metadata)) }
+      let found = Folder(place: place, path: path, metadata: metadata, isMoving: noted != nil)
+      walk.withLock { $0.folders.append(found) }
     } catch {
       report(path, error)
     }
@@ -174,7 +196,9 @@ public final class Exporter: Sendable {
         present.kind == status.kind
         && (target == nil || (try? Sys.readlinkat(folder, entry.name)) == target)
       guard isSame else { throw .occupied("something else of this name is there") }
-    } else {
+      noteNode(item)
+      if leavesNodes { return observer.report(.finished(path: item.path, .present, bytes: 0)) }
+    } else if target != nil || !linkNode(item) {
       try attempting("making it") { () throws(Errno) in
         if let target {
           try Sys.symlinkat(target: target, folder, entry.name)
@@ -194,6 +218,25 @@ public final class Exporter: Sendable {
     losses += metadata.apply(to: made.rawValue, .outside)
     reportLosses(item.path, losses)
     observer.report(.finished(path: item.path, present == nil ? .copied : .present, bytes: 0))
+  }
+
+  /// Gives a special file that is there already another name.
+  private func linkNode(_ item: ExportItem) -> Bool {
+    guard item.entry.status.links > 1 else { return false }
+    let identity = item.entry.identity
+    guard let first = walk.withLock({ $0.links[identity] }),
+      let folder = try? openFolder(base, first.place)
+    else {
+      noteNode(item)
+      return false
+    }
+    let name = item.entry.name
+    return (try? Sys.linkat(folder.rawValue, first.name, item.folder.rawValue, name)) != nil
+  }
+
+  private func noteNode(_ item: ExportItem) {
+    guard item.entry.status.links > 1 else { return }
+    walk.withLock { $0.links[item.entry.identity] = (item.place, item.entry.name) }
   }
 
   /// Files with several names, by the walking thread: no two threads copy the same one.

@@ -85,12 +85,15 @@ public final class FileConverter {
     let policy = goal.policy ?? directory.record.policy(for: entry.name)
     let status = try inVault { () throws(VaultError) in try directory.plainStatus(entry) }
     let old = try Version(entry, in: directory)
+    // Opening it may have taken a permission it does not give, which shows in its change time.
+    let now = try inVault { () throws(VaultError) in try directory.lookup(entry.name) }
+    guard let now, now.identity == entry.identity else { throw .changed }
     guard old.policy != policy else {
       try inVault { () throws(VaultError) in try directory.removeFormerVersion(entry.name) }
       return Result(outcome: .present, bytes: status.size, note: nil)
     }
     let new = try inVault { () throws(VaultError) in
-      try directory.beginReplacement(of: entry, policy: policy)
+      try directory.beginReplacement(of: now, policy: policy)
     }
     do throws(TransferError) {
       try store(old.content, as: new, size: status.size, in: directory, fence)

@@ -46,10 +46,30 @@ struct Metadata: Sendable {
     }
   }
 
+  /// Whether there are no attributes but access control lists.
+  var hasOnlyLists: Bool {
+    attributes.allSatisfy { $0.name.starts(with: Metadata.listPrefix) }
+  }
+
   /// What attributes are set on: an inode of the vault, or one outside.
-  enum Target {
+  enum Target: Sendable {
     case vault(Attributes)
     case outside
+
+    /// An attribute's value; nil if there is none.
+    func get(_ name: [UInt8], _ descriptor: Int32) -> [UInt8]? {
+      switch self {
+      case .vault(let attributes): try? attributes.get(name)
+      case .outside: try? Sys.getxattrPath(descriptor, name)
+      }
+    }
+
+    func remove(_ name: [UInt8], _ descriptor: Int32) {
+      switch self {
+      case .vault(let attributes): try? attributes.remove(name)
+      case .outside: try? Sys.removexattrPath(descriptor, name)
+      }
+    }
 
     func set(_ attribute: Attribute, _ descriptor: Int32) throws(TransferError) {
       switch self {
@@ -119,6 +139,10 @@ struct Metadata: Sendable {
       }
     }
     return losses
+  }
+
+  func apply(to node: ReceivedNode) -> [String] {
+    apply(to: node.descriptor.rawValue, node.target)
   }
 
   func setTimes(_ descriptor: Int32) throws(Errno) {

@@ -17,9 +17,14 @@ extension Migrator {
     do throws(TransferError) {
       for _ in 0..<3 {
         if try adopt(item) { return }
-        guard case .done(let outcome) = try transfer(item, buffer) else { continue }
+        var step = Step.again
+        try room.use(clearing: { removeSources(buffer, all: false) }) { () throws(TransferError) in
+          step = try transfer(item, buffer)
+          if options.moves, case .done = step { queueRemoval(item) }
+        }
+        guard case .done(let outcome) = step else { continue }
         observer.report(.finished(path: item.path, outcome, bytes: item.status.size))
-        if options.moves { queueRemoval(item, buffer) }
+        removeEnough(buffer)
         return
       }
       throw .changed
@@ -28,30 +33,19 @@ extension Migrator {
     }
   }
 
-  func policy(of item: Item) -> ContentPolicy {
+  func policy(of item: Item) throws(TransferError) -> ContentPolicy {
     if case .store(let policy) = options.action(path: item.path, name: item.name) {
       return policy
     }
-    return item.directory.record.policy(for: item.name)
+    return try item.directory.policy(for: item.name)
   }
 
   /// Moves a file that is to be plain into the backing folder as it is, where that is possible. One
   /// with several names keeps its old one until the end: a second run sees what belongs together.
   func adopt(_ item: Item) throws(TransferError) -> Bool {
-    guard options.moves, policy(of: item) == .plain else { return false }
+    guard options.moves, try policy(of: item) == .plain else { return false }
     let isLinked = item.status.links > 1
-    do throws(VaultError) {
-      if try item.directory.lookup(item.name) != nil { return false }
-      _ = try item.directory.adoptPlainFile(
-        from: item.folder.rawValue, item.name, as: item.name, keepsSource: isLinked)
-    } catch .system(.improperLink, _) {
-      return false
-    } catch .system(.notPermitted, _) where isLinked {
-      // The kernel lets only its owner link a file.
-      return false
-    } catch {
-      throw .vault(error)
-    }
+    guard try item.directory.adopt(item, keepsSource: isLinked) else { return false }
     if isLinked { removals.withLock { $0.atEnd.append(Removal(item)) } }
     observer.report(.finished(path: item.path, .adopted, bytes: item.status.size))
     return true
@@ -91,37 +85,30 @@ extension Migrator {
     _ item: Item, _ source: SharedFD, _ before: FileStatus, isReplacing: Bool,
     _ buffer: TransferBuffer
   ) throws(TransferError) -> Bool {
-    let directory = item.directory
-    let file = try inVault { () throws(VaultError) in
-      try directory.beginFile(item.name, policy: policy(of: item))
-    }
+    let file = try item.directory.begin(item.name, try policy(of: item))
     do throws(TransferError) {
-      let target = file.container.map { Content.container($0) } ?? .plain(file.descriptor)
-      try buffer.copy(.outside(source), to: target, size: before.size) {
+      try buffer.copy(.outside(source), to: file.content, size: before.size) {
         (bytes) throws(TransferError) in
         try observer.copied(item.path, bytes)
       }
       var losses: [String] = []
       let metadata = Metadata(outside: source.rawValue, before, losses: &losses)
-      try inVault { () throws(VaultError) in
-        _ = try file.container?.commit(modificationTime: before.mtime)
-      }
+      try file.commit(modified: before.mtime)
       guard try status(of: source).isUnchanged(since: before) else {
-        directory.cancelFile(file)
+        file.cancel()
         return false
       }
-      losses += metadata.apply(to: file.descriptor.rawValue, .vault(file.attributes))
-      try attempting("syncing") { () throws(Errno) in try Sys.fsync(file.descriptor.rawValue) }
-      _ = try inVault { () throws(VaultError) in
-        if isReplacing { try directory.removeFile(item.name) }
-        return try directory.finishFile(file)
+      losses += metadata.apply(to: file.node)
+      try attempting("syncing") { () throws(Errno) in
+        try Sys.fsync(file.node.descriptor.rawValue)
       }
+      try file.finish(replacing: isReplacing)
       reportLosses(item.path, losses)
     } catch .changed {
-      directory.cancelFile(file)
+      file.cancel()
       return false
     } catch {
-      directory.cancelFile(file)
+      file.cancel()
       throw error
     }
     return true
@@ -158,14 +145,12 @@ extension Migrator {
   private func judgePresent(
     _ item: Item, _ content: Content, _ status: FileStatus, _ buffer: TransferBuffer
   ) throws(TransferError) -> Present {
-    let directory = item.directory
-    let entry = try inVault { () throws(VaultError) in try directory.lookup(item.name) }
-    guard let entry else { return .absent }
-    guard entry.mode == .plain || entry.mode == .container else {
+    guard let present = try item.directory.find(item.name) else { return .absent }
+    guard present.kind == .regular else {
       throw .occupied("the vault has something else of this name")
     }
-    let size = try? directory.plainSize(entry)
-    if entry.status.mtime == status.mtime, size == nil || size == status.size {
+    let size = present.size
+    if present.modified == status.mtime, size == nil || size == status.size {
       guard options.verifies || options.moves || size == nil else { return .same }
       do throws(TransferError) {
         return try isStored(item, content, status, buffer) ? .same : .outdated
@@ -175,7 +160,7 @@ extension Migrator {
         return .outdated
       }
     }
-    if entry.status.mtime < status.mtime { return .outdated }
+    if present.modified < status.mtime { return .outdated }
     throw .occupied("the vault has a newer file of this name")
   }
 
@@ -183,24 +168,8 @@ extension Migrator {
   func isStored(
     _ item: Item, _ content: Content, _ status: FileStatus, _ buffer: TransferBuffer
   ) throws(TransferError) -> Bool {
-    let directory = item.directory
-    guard let entry = try inVault({ () throws(VaultError) in try directory.lookup(item.name) })
+    guard let (stored, descriptor) = try item.directory.content(item.name, size: status.size)
     else { return false }
-    let stored: Content
-    let descriptor: SharedFD
-    switch entry.mode {
-    case .container:
-      let container = try inVault { () throws(VaultError) in try directory.openContainer(entry) }
-      guard container.file.size == status.size else { return false }
-      (stored, descriptor) = (.container(container), container.descriptor)
-    case .plain:
-      guard entry.status.size == status.size else { return false }
-      descriptor = try inVault { () throws(VaultError) in
-        try directory.openPlain(entry, .readOnly)
-      }
-      stored = .plain(descriptor)
-    case .directory, .symbolicLink, .longLink, .special: return false
-    }
     // POSIX_FADV_DONTNEED; what cannot be dropped is compared all the same.
     try? Sys.fadvise(descriptor.rawValue, offset: 0, length: 0, advice: 4)
     return try buffer.isEqual(content, stored, size: status.size) { () throws(TransferError) in
@@ -242,15 +211,17 @@ extension Migrator {
     }
   }
 
-  private func queueRemoval(_ item: Item, _ buffer: TransferBuffer) {
-    let isLinked = item.status.links > 1
-    let batch = removals.withLock { removals -> [Removal] in
-      guard !isLinked else {
-        removals.atEnd.append(Removal(item))
-        return []
-      }
+  private func queueRemoval(_ item: Item) {
+    removals.withLock { removals in
+      guard item.status.links == 1 else { return removals.atEnd.append(Removal(item)) }
       removals.batch.append(Removal(item, keepsFolder: true))
       removals.bytes += item.status.size
+    }
+  }
+
+  /// Removes what waits as soon as there is enough of it for a sync.
+  private func removeEnough(_ buffer: TransferBuffer) {
+    let batch = removals.withLock { removals -> [Removal] in
       guard
         removals.batch.count >= Removals.batchCount || removals.bytes >= Removals.batchBytes
       else { return [] }
@@ -263,7 +234,10 @@ extension Migrator {
   /// Removes what waits. Unless the run is complete, what belongs together waits for the next.
   func removeSources(_ buffer: TransferBuffer, all: Bool) {
     let waiting = removals.withLock { removals -> [Removal] in
-      defer { removals = Removals() }
+      defer {
+        (removals.batch, removals.bytes) = ([], 0)
+        if all { removals.atEnd = [] }
+      }
       return removals.batch + (all ? removals.atEnd : [])
     }
     remove(waiting, buffer)
@@ -272,7 +246,7 @@ extension Migrator {
   private func remove(_ batch: [Removal], _ buffer: TransferBuffer) {
     guard !batch.isEmpty else { return }
     do throws(TransferError) {
-      try inVault { () throws(VaultError) in try vault.syncFilesystem() }
+      try sync(batch)
     } catch {
       return report(batch[0].item.path, error)
     }
@@ -282,6 +256,14 @@ extension Migrator {
       } catch {
         report(removal.item.path, error)
       }
+    }
+  }
+
+  private func sync(_ batch: [Removal]) throws(TransferError) {
+    var synced: Set<ObjectIdentifier> = []
+    for directory in batch.map(\.item.directory) {
+      if directory.syncsEverything { return try directory.sync() }
+      if synced.insert(ObjectIdentifier(directory)).inserted { try directory.sync() }
     }
   }
 
@@ -308,7 +290,7 @@ extension Migrator {
     let now = try attempting("looking at it") { () throws(Errno) in
       try Sys.statx(folder.rawValue, item.name)
     }
-    if now.links > 1, now.kind != .regular {
+    if item.status.links > 1, now.kind != .regular {
       // Taking one of its names away counts as a change of the inode.
       expected.ctime = now.ctime
     }

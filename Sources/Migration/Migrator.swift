@@ -1,19 +1,19 @@
-import Container
 import Primitives
 import Synchronization
 import SystemPackage
-public import Vault
+import Vault
 
-/// Takes trees of files into a vault.
+/// Takes trees of files into a vault, or into a mount of one.
 ///
 /// A name exists in the vault only when what it names is whole and synced, so a run that is killed
 /// can be started again with the same arguments: what is there with the same size and modification
 /// time is not copied again.
 public final class Migrator: Sendable {
-  let vault: Vault
+  let destination: MigrationDestination
   let options: MigrationOptions
   let observer: MigrationObserver
   let removals = Mutex(Removals())
+  let room = Room()
   /// What ended everything early.
   private let failure = Mutex<TransferError?>(nil)
   private let queue = JobQueue<Item>(capacity: 64)
@@ -24,7 +24,7 @@ public final class Migrator: Sendable {
     /// Directories in the order in which they are finished: inner ones first.
     var directories: [Folder] = []
     /// The first name in the vault of files with several.
-    var links: [InodeIdentity: (directory: VaultDirectory, name: [UInt8])] = [:]
+    var links: [InodeIdentity: (directory: any Receiver, name: [UInt8])] = [:]
   }
 
   /// A directory that gets its owner, mode, attributes and times when all is in it.
@@ -33,17 +33,19 @@ public final class Migrator: Sendable {
     let place: [[UInt8]]
     let path: [UInt8]
     let metadata: Metadata
-    let directory: VaultDirectory
+    let directory: any Receiver
   }
 
   /// Prepares a migration; nothing is done yet.
   ///
   /// - Parameters:
-  ///   - vault: Open for writing.
+  ///   - destination: Where everything goes.
   ///   - options: What to do.
   ///   - observer: Hears of it.
-  public init(_ vault: Vault, _ options: MigrationOptions, observer: MigrationObserver) {
-    self.vault = vault
+  public init(
+    _ destination: MigrationDestination, _ options: MigrationOptions, observer: MigrationObserver
+  ) {
+    self.destination = destination
     self.options = options
     self.observer = observer
   }
@@ -60,14 +62,12 @@ public final class Migrator: Sendable {
   public func run(
     _ sources: [MigrationSource], into target: [[UInt8]]
   ) throws(TransferError) -> MigrationEnd {
-    var directory = vault.root
+    var directory = destination.root
     var chain = [directory]
     for name in target {
-      let parent = directory
-      directory = try inVault { () throws(VaultError) in
-        if try parent.lookup(name) != nil { return try parent.openDirectory(named: name) }
-        return try parent.makeDirectory(name, mode: 0o755, owner: nil).directory
-      }
+      directory =
+        try directory.find(name) != nil
+        ? try directory.enter(name) : try directory.makeFolder(name, mode: 0o755)
       chain.append(directory)
     }
     let workers = try queue.startWorkers { [self] in process($0, $1) }
@@ -103,7 +103,7 @@ public final class Migrator: Sendable {
 
   // MARK: Walking
 
-  private func begin(_ source: MigrationSource, _ directory: VaultDirectory) {
+  private func begin(_ source: MigrationSource, _ directory: any Receiver) {
     if let name = source.name {
       take(source, source.base, name, place: [], path: [], directory)
     } else {
@@ -114,7 +114,7 @@ public final class Migrator: Sendable {
   /// Takes in what a directory holds, and notes it to be finished.
   private func enter(
     _ source: MigrationSource, _ folder: SharedFD, place: [[UInt8]], path: [UInt8],
-    _ directory: VaultDirectory
+    _ directory: any Receiver
   ) {
     do throws(TransferError) {
       let status = try attempting("opening a directory") { () throws(Errno) in
@@ -123,7 +123,7 @@ public final class Migrator: Sendable {
       var losses: [String] = []
       var metadata = Metadata(outside: folder.rawValue, status, losses: &losses)
       reportLosses(path, losses)
-      if options.moves { FolderTimes.keep(&metadata.status, in: directory) }
+      if options.moves { FolderState.keep(&metadata.status, in: try directory.itself()) }
       let names = try attempting("reading a directory") { () throws(Errno) in
         try Sys.entries(of: folder.rawValue).map { $0.name }
       }
@@ -133,6 +133,7 @@ public final class Migrator: Sendable {
       let finished = Folder(
         source: source, place: place, path: path, metadata: metadata, directory: directory)
       walk.withLock { $0.directories.append(finished) }
+      directory.rest()
     } catch {
       report(path, error)
     }
@@ -140,7 +141,7 @@ public final class Migrator: Sendable {
 
   private func take(
     _ source: MigrationSource, _ folder: SharedFD, _ name: [UInt8], place: [[UInt8]],
-    path: [UInt8], _ directory: VaultDirectory
+    path: [UInt8], _ directory: any Receiver
   ) {
     if !path.isEmpty, options.action(path: path, name: name) == .exclude { return }
     do throws(TransferError) {
@@ -164,21 +165,19 @@ public final class Migrator: Sendable {
   }
 
   private func takeFolder(_ item: Item) throws(TransferError) {
-    guard item.status.identity != vault.folderIdentity else {
+    guard !destination.excluded.contains(item.status.identity) else {
       throw .occupied("the vault itself is left out")
     }
     let folder = try attempting("opening a directory") { () throws(Errno) in
       SharedFD(
         try Sys.openat(item.folder.rawValue, item.name, [.readOnly, .directory, .noFollow]))
     }
-    let parent = item.directory
-    let directory = try inVault { () throws(VaultError) -> VaultDirectory? in
-      guard let entry = try parent.lookup(item.name) else {
-        return try parent.makeDirectory(item.name, mode: 0o700, owner: nil).directory
-      }
-      return entry.mode == .directory ? try parent.openDirectory(entry) : nil
+    let directory: any Receiver
+    switch try item.directory.find(item.name)?.kind {
+    case nil: directory = try item.directory.makeFolder(item.name, mode: 0o700)
+    case .directory: directory = try item.directory.enter(item.name)
+    default: throw .occupied("the vault has a file of this name")
     }
-    guard let directory else { throw .occupied("the vault has a file of this name") }
     enter(item.source, folder, place: item.place + [item.name], path: item.path, directory)
   }
 
@@ -196,31 +195,37 @@ public final class Migrator: Sendable {
       ? try attempting("reading a link") { () throws(Errno) in
         try Sys.readlinkat(item.folder.rawValue, name)
       } : nil
-    let present = try inVault { () throws(VaultError) in try directory.lookup(name) }
+    let present = try directory.find(name)
     if let present {
-      let isSame = try inVault { () throws(VaultError) -> Bool in
-        switch present.mode {
-        case .symbolicLink, .longLink: try directory.readLink(present) == target
-        case .special: !isLink && present.status.kind == item.status.kind
-        case .plain, .container, .directory: false
-        }
-      }
+      var isSame = present.kind == item.status.kind
+      if isSame, let target { isSame = try directory.readLink(name) == target }
       guard isSame else { throw .occupied("the vault has something else of this name") }
+      noteNode(item)
+    } else if let target {
+      try directory.makeLink(name, target: target)
+    } else if try !linkNode(item) {
+      try directory.makeNode(name, mode: item.status.mode, device: item.status.rdev)
     }
-    let entry = try inVault { () throws(VaultError) in
-      if let present { return present }
-      if let target {
-        return try directory.makeSymbolicLink(name, target: target, owner: nil)
-      }
-      return try directory.makeNode(
-        name, mode: item.status.mode, device: item.status.rdev, owner: nil)
-    }
-    let made = try inVault { () throws(VaultError) in try directory.openNode(entry) }
-    let attributes = try inVault { () throws(VaultError) in try directory.attributes(of: entry) }
-    losses += metadata.apply(to: made.rawValue, .vault(attributes))
+    losses += metadata.apply(to: try directory.node(name))
     reportLosses(item.path, losses)
     if options.moves { removals.withLock { $0.atEnd.append(Removal(item)) } }
     observer.report(.finished(path: item.path, present == nil ? .copied : .present, bytes: 0))
+  }
+
+  /// Gives a special file that is in the vault already another name.
+  private func linkNode(_ item: Item) throws(TransferError) -> Bool {
+    guard item.status.links > 1, item.status.kind != .symbolicLink else { return false }
+    let identity = item.status.identity
+    guard let known = walk.withLock({ $0.links[identity] }) else {
+      noteNode(item)
+      return false
+    }
+    return try item.directory.link(known.directory, known.name, as: item.name)
+  }
+
+  private func noteNode(_ item: Item) {
+    guard item.status.links > 1 else { return }
+    walk.withLock { $0.links[item.status.identity] = (item.directory, item.name) }
   }
 
   // MARK: Files with several names
@@ -232,23 +237,22 @@ public final class Migrator: Sendable {
     let known = walk.withLock { $0.links[identity] }
     guard let known else {
       process(item, buffer)
-      let isThere = (try? item.directory.lookup(item.name)) != nil
+      let isThere = (try? item.directory.find(item.name)) != nil
       if isThere { walk.withLock { $0.links[identity] = (item.directory, item.name) } }
       return
     }
     do throws(TransferError) {
-      let present = try inVault { () throws(VaultError) in try item.directory.lookup(item.name) }
-      let first = try inVault { () throws(VaultError) in try known.directory.lookup(known.name) }
-      guard let first else { return process(item, buffer) }
+      let present = try item.directory.find(item.name)
+      guard let first = try known.directory.find(known.name) else { return process(item, buffer) }
+      let isLinked: Bool
       if let present {
-        if present.identity != first.identity {
-          observer.report(.problem(path: item.path, .notKept("it is no hard link any more")))
-          return process(item, buffer)
-        }
+        isLinked = present.identity == first.identity
       } else {
-        _ = try inVault { () throws(VaultError) in
-          try known.directory.linkInAnyMode(first, to: item.directory, as: item.name)
-        }
+        isLinked = try item.directory.link(known.directory, known.name, as: item.name)
+      }
+      guard isLinked else {
+        observer.report(.problem(path: item.path, .notKept("it is no hard link any more")))
+        return process(item, buffer)
       }
       if options.moves { removals.withLock { $0.atEnd.append(Removal(item)) } }
       observer.report(
@@ -279,11 +283,13 @@ public final class Migrator: Sendable {
       try? folder.metadata.setTimes(opened.rawValue)
     }
     // All workers have ended, so what an earlier run left is all there can be.
-    try inVault { () throws(VaultError) in try folder.directory.removeLeftovers() }
-    let descriptor = try inVault { () throws(VaultError) in try folder.directory.descriptor() }
-    let attributes = try inVault { () throws(VaultError) in try folder.directory.attributes() }
-    if options.moves { FolderTimes.forget(attributes) }
-    let losses = folder.metadata.apply(to: descriptor.rawValue, .vault(attributes))
+    try folder.directory.removeLeftovers()
+    let node = try folder.directory.itself()
+    if options.moves { FolderState.forget(node) }
+    let losses = folder.metadata.apply(to: node)
+    // A mount whose daemon has died has not taken what it was told: the source keeps it for the next run.
+    if options.moves, !folder.directory.syncsEverything { try folder.directory.sync() }
+    folder.directory.rest()
     if options.moves, let name = folder.place.last {
       let parent = try openFolder(folder.source.base, Array(folder.place.dropLast()))
       // What was excluded or could not be moved keeps its directory.

@@ -1,6 +1,5 @@
 import Primitives
 public import SystemPackage
-import Vault
 
 /// What a migration takes in.
 public struct MigrationSource: Sendable {
@@ -45,7 +44,7 @@ struct Item: Sendable {
   let path: [UInt8]
   let status: FileStatus
   /// Where it goes.
-  let directory: VaultDirectory
+  let directory: any Receiver
 }
 
 /// Joins a path and a name.

@@ -1,7 +1,6 @@
 public import Container
 import Primitives
 import SystemPackage
-import Vault
 
 /// What a migration would do.
 public struct MigrationPlan: Sendable {
@@ -50,7 +49,7 @@ extension Migrator {
     _ sources: [MigrationSource], into target: [[UInt8]]
   ) throws(TransferError) -> MigrationPlan {
     var plan = MigrationPlan()
-    var place = SurveyPlace(directory: vault.root, record: vault.root.record)
+    var place = SurveyPlace(directory: destination.root, nearest: destination.root)
     for name in target { place = place.inside(name) }
     for source in sources where !observer.wantsStop() {
       if let name = source.name {
@@ -94,7 +93,7 @@ extension Migrator {
     }
     switch status.kind {
     case .directory:
-      guard status.identity != vault.folderIdentity else { return }
+      guard !destination.excluded.contains(status.identity) else { return }
       let flags: OpenFlags = [.readOnly, .directory, .noFollow]
       guard let inner = try? Sys.openat(folder.rawValue, name, flags) else {
         plan.unreadable += 1
@@ -102,11 +101,15 @@ extension Migrator {
       }
       survey(SharedFD(inner), path, place.inside(name), &plan)
     case .regular:
-      var policy = place.record.policy(for: name)
-      if case .store(let wanted) = action { policy = wanted }
+      var policy = ContentPolicy.sealed
+      if case .store(let wanted) = action {
+        policy = wanted
+      } else if let usual = try? place.nearest.policy(for: name) {
+        policy = usual
+      }
       plan.modes[policy, default: MigrationPlan.Share()].files += 1
       plan.modes[policy, default: MigrationPlan.Share()].bytes += status.size
-      if options.moves, policy == .plain, status.device == vault.folderIdentity?.device { return }
+      if options.moves, policy == .plain, status.device == destination.adoptingDevice { return }
       // Whole pages, a reference for each block, and a header.
       let data = min(status.size, status.blocks * 512)
       let stored = data / 4096 * 4096 + data / 64 + 8192
@@ -120,11 +123,13 @@ extension Migrator {
 
 /// A directory of the vault as far as it exists; policies are inherited from the last that does.
 private struct SurveyPlace {
-  var directory: VaultDirectory?
-  var record: DirectoryRecord
+  var directory: (any Receiver)?
+  var nearest: any Receiver
 
   func inside(_ name: [UInt8]) -> SurveyPlace {
-    let inner = try? directory?.openDirectory(named: name)
-    return SurveyPlace(directory: inner, record: inner?.record ?? record)
+    guard let directory, (try? directory.find(name))??.kind == .directory,
+      let inner = try? directory.enter(name)
+    else { return SurveyPlace(directory: nil, nearest: nearest) }
+    return SurveyPlace(directory: inner, nearest: inner)
   }
 }

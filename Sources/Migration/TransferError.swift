@@ -59,6 +59,15 @@ public enum TransferError: Error, Sendable {
       || errno == .tooManyOpenFiles
   }
 
+  /// Whether more could be done if there were more space.
+  var isForSpace: Bool {
+    switch self {
+    case .outside(.noSpace, _), .outside(.diskQuotaExceeded, _): true
+    case .vault(let error): error.errno == .noSpace || error.errno == .diskQuotaExceeded
+    default: false
+    }
+  }
+
   var problem: MigrationProblem {
     if case .busy(let text) = self { return .busy(text) }
     return isDamage ? .damaged(text) : .failed(text)

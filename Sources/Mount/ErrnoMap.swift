@@ -101,7 +101,7 @@ extension ErrnoMap {
     case .crossPolicy: EXDEV
     case .readOnly: EROFS
     // A mounted vault is open: these cannot come, and would mean that it is not what it was.
-    case .wrongSecret, .notAVault, .unsupportedVersion, .locked: EIO
+    case .wrongSecret, .notAVault, .unsupportedVersion, .locked, .rekeying: EIO
     }
   }
 
@@ -137,7 +137,7 @@ extension ErrnoMap {
     switch error {
     case .damaged, .refused, .wrongSecret, .notAVault, .unsupportedVersion: true
     case .container(let error): isIntegrityFailure(error)
-    case .system, .crossPolicy, .readOnly, .locked: false
+    case .system, .crossPolicy, .readOnly, .locked, .rekeying: false
     }
   }
 

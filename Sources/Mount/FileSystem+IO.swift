@@ -113,12 +113,14 @@ extension FileSystem {
   /// WRITE. An appending write goes to the end of the file, wherever the kernel thought that was.
   func write(
     _ nodeid: UInt64, at offset: UInt64, from buffer: UnsafeRawBufferPointer, appends: Bool,
-    stripping writer: Writer?
+    isGathered: Bool, stripping writer: Writer?
   ) throws {
     let (inode, file) = try openFile(nodeid)
     guard offset <= UInt64(Int64.max) - UInt64(buffer.count) else { throw Errno.fileTooLarge }
     if appends {
       try file.lock.withWriteLock { try write(inode, file, at: nil, buffer) }
+    } else if isGathered, gathersWrites {
+      try file.lock.withReadLock { try writeGathered(inode, file, at: offset, buffer) }
     } else {
       try file.lock.withReadLock { try write(inode, file, at: offset, buffer) }
     }
@@ -138,6 +140,28 @@ extension FileSystem {
     guard let descriptor = file.descriptor else { throw MountFailure.badHandle }
     let start = try offset ?? Sys.fstatx(descriptor.rawValue, fields: .size).size
     try Sys.pwrite(descriptor.rawValue, buffer, at: Int64(clamping: start))
+    counters.plain.countWrite(buffer.count)
+  }
+
+  /// Writes what the kernel has gathered, with the file's lock held. The kernel alone has a new modification time for
+  /// it, and sends that if it is another one than it was told before.
+  private func writeGathered(
+    _ inode: Inode, _ file: OpenFile, at offset: UInt64, _ buffer: UnsafeRawBufferPointer
+  ) throws {
+    if let container = file.container {
+      defer {
+        file.noteDirty()
+        maintenance.watch(inode, file)
+      }
+      try container.write(at: offset, from: buffer)
+      counters[container.policy].countWrite(buffer.count)
+      return
+    }
+    guard let descriptor = file.descriptor else { throw MountFailure.badHandle }
+    let time = try Sys.fstatx(descriptor.rawValue, fields: .mtime).mtime
+    try Sys.pwrite(descriptor.rawValue, buffer, at: Int64(clamping: offset))
+    // Only the owner may set a time; what others write to it has that of the write.
+    try? Sys.futimens(descriptor.rawValue, access: .omit, modification: .set(time))
     counters.plain.countWrite(buffer.count)
   }
 

@@ -98,7 +98,7 @@ extension FileSystem {
         try write(
           destination, at: offset + UInt64(copied),
           from: UnsafeRawBufferPointer(rebasing: piece[..<read]), appends: false,
-          stripping: nil)
+          isGathered: false, stripping: nil)
         copied += read
       } catch {
         // What was copied before counts, as with write(2).

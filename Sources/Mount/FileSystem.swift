@@ -37,6 +37,8 @@ final class FileSystem: Sendable {
   let conversions = Conversions()
   let timeouts: Timeouts
   let isReadOnly: Bool
+  /// Whether the kernel gathers writes: then it tells of the modification times it has given them.
+  let gathersWrites: Bool
   /// Whether this process may give files to others.
   let isRoot = geteuid() == 0
   let log: Logger
@@ -45,13 +47,14 @@ final class FileSystem: Sendable {
 
   init(
     vault: Vault, root: VaultDirectory, owners: OwnerMap, timeouts: Timeouts, isReadOnly: Bool,
-    log: Logger
+    gathersWrites: Bool, log: Logger
   ) throws {
     self.vault = vault
     self.root = root
     self.owners = owners
     self.timeouts = timeouts
     self.isReadOnly = isReadOnly
+    self.gathersWrites = gathersWrites
     self.log = log
     let descriptor = try root.descriptor()
     let status = try Sys.fstatx(descriptor.rawValue, fields: [.basic, .btime])

@@ -101,7 +101,7 @@ public enum Mount {
     do {
       return try FileSystem(
         vault: vault, root: root, owners: options.owners, timeouts: timeouts,
-        isReadOnly: isReadOnly, log: logger)
+        isReadOnly: isReadOnly, gathersWrites: options.writeback && !isReadOnly, log: logger)
     } catch let error as Errno {
       throw .io("reading the vault's root", error)
     } catch {

@@ -58,6 +58,7 @@ extension Operations {
         try fileSystem.write(
           UInt64(nodeid), at: offset, from: UnsafeRawBufferPointer(start: data, count: size),
           appends: info.pointee.flags & O_APPEND != 0 && info.pointee.writepage == 0,
+          isGathered: info.pointee.writepage != 0,
           stripping: .withoutPrivileges(request))
         fuse_reply_write(request, size)
       }

@@ -6,6 +6,12 @@ enum Format {
   static let sessionName = bytes("scrim.session")
   static let lockName = bytes("scrim.lock")
   static let treeName = bytes("tree")
+  static let rekeyText = "scrim.rekey"
+  static let rekeyName = bytes("scrim.rekey")
+  static let successorName = bytes("scrim.successor")
+  static let successorInfo = bytes("scrim rekey")
+  static let newRekeyText = "scrim.rekey.new"
+  static let newRekeyName = bytes("scrim.rekey.new")
   static let reservedPrefix = bytes(".scrim-")
 
   // §4

@@ -28,6 +28,7 @@ enum HeaderFile {
         try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
           try Sys.pwrite(descriptor.rawValue, buffer, at: 0)
         }
+        if replacing { try keepOwner(vault, descriptor.rawValue) }
         try Sys.fsync(descriptor.rawValue)
         if replacing {
           try Sys.renameat2(vault, Format.newHeaderName, vault, Format.headerName)
@@ -40,6 +41,14 @@ enum HeaderFile {
       }
       try Sys.fsync(vault)
     }
+  }
+
+  /// What root changes in a user's vault is to stay that user's.
+  private static func keepOwner(_ vault: Int32, _ new: Int32) throws(Errno) {
+    let old = try Sys.statx(vault, Format.headerName, fields: .basic)
+    let present = try Sys.fstatx(new, fields: .basic)
+    guard old.uid != present.uid || old.gid != present.gid, Sys.effectiveUserID == 0 else { return }
+    try Sys.fchownat(new, uid: old.uid, gid: old.gid)
   }
 }
 

@@ -12,6 +12,15 @@ public enum KeyCost: Sendable, Equatable {
   /// scrypt with this binary logarithm of N (10 to 22), r = 8 and this p (1 to 16).
   case scrypt(logN: UInt8, p: UInt32 = 1)
 
+  /// What a guess of a present slot's passphrase costs.
+  init(of slot: KeySlot) {
+    guard case .scrypt(let logN, 8, let p) = slot.derivation else {
+      self = .standard
+      return
+    }
+    self = .scrypt(logN: UInt8(truncatingIfNeeded: logN), p: p)
+  }
+
   var derivation: SlotDerivation {
     switch self {
     case .low: .scrypt(logN: 12, r: 8, p: 1)

@@ -20,6 +20,9 @@ extension Vault {
     isLeaving: (Int32) -> Bool = { _ in false }
   ) throws(VaultError) -> CheckedVault {
     let base = try openFolder(path)
+    let rekeying = try Rekeying.state(in: base.rawValue)
+    // The header is the new one already, the rest is not.
+    if rekeying == .switching { throw .rekeying }
     let header = try HeaderFile.load(in: base.rawValue)
     let keys = try header.unlock(secret).keys
     var writer: String?
@@ -35,6 +38,14 @@ extension Vault {
     let quarantine = Quarantine(base: base, name: options.lostAndFound)
     let session = try openSession(base, keys, options, quarantine, &findings)
     if writer == nil { checkLeftovers(base, options, quarantine, &findings) }
+    if rekeying == .moving {
+      findings.append(
+        CheckFinding(
+          severity: .harmless, path: Format.rekeyName,
+          reason:
+            "a change of the master key was cut short; only what still has the old one is checked",
+          outcome: .left))
+    }
     let context = VaultContext(
       keys: keys, session: session, access: options.repairs ? .readWrite : .readOnly, base: base,
       logger: logger, workspace: Workspace(), descriptorLimit: 256)

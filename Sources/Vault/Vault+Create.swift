@@ -26,15 +26,17 @@ extension Vault {
   ///   - names: The root directory's policy of names.
   ///   - cost: How much a guess of a passphrase costs.
   ///   - suite: The AEAD of the whole vault.
+  ///   - vaultID: The vault's 16 random bytes; nil for new ones.
   /// - Throws: `.system`; `.directoryNotEmpty` within if the folder has anything in it.
   public static func create(
     at path: String, slots: [SlotRequest], content: ContentPolicy = .sealed,
-    names: NamePolicy = .sealed, cost: KeyCost = .standard, suite: CipherSuite = .preferred
+    names: NamePolicy = .sealed, cost: KeyCost = .standard, suite: CipherSuite = .preferred,
+    vaultID: [UInt8]? = nil
   ) throws(VaultError) {
     guard (1...Format.maximumSlots).contains(slots.count) else {
       throw .system(.invalidArgument, "a vault has 1 to 64 key slots")
     }
-    let vaultID = Random.bytes(Format.vaultIDCount)
+    let vaultID = vaultID ?? Random.bytes(Format.vaultIDCount)
     let master = SecretBytes.random(count: Format.masterKeyCount)
     let keys: MasterKeys
     do {
@@ -213,7 +215,7 @@ extension Vault {
     }
   }
 
-  private static func editHeader<R>(
+  static func editHeader<R>(
     at path: String, _ secret: VaultSecret,
     _ edit: (inout VaultHeader, MasterKeys, Int) throws(VaultError) -> R
   ) throws(VaultError) -> R {
@@ -222,6 +224,8 @@ extension Vault {
     _ = try HeaderFile.load(in: base.rawValue)
     let lock = try VaultLock.acquireHeaderEditor(in: base.rawValue)
     defer { withExtendedLifetime(lock) {} }
+    // What opens the old master key is of no use any more.
+    try requireWhole(base.rawValue)
     var header = try HeaderFile.load(in: base.rawValue)
     let (keys, index) = try header.unlock(secret)
     let result = try edit(&header, keys, index)

@@ -67,14 +67,16 @@ public final class Vault: Sendable {
   ///   - logger: Hears of damage and refusals.
   ///   - workspace: What all its containers share.
   ///   - descriptorLimit: How many directories may keep a descriptor open.
+  ///   - isPart: Whether a vault whose master key is being replaced is opened too: what is left of the old one.
   ///   - isLeaving: Asked again and again about another process of this machine that writes the vault: true to
   ///     go on waiting for its end. It sleeps as long as it sees fit.
   /// - Returns: The open vault.
-  /// - Throws: `.notAVault`, `.wrongSecret`, `.locked`, `.damaged`, `.system`.
+  /// - Throws: `.notAVault`, `.wrongSecret`, `.locked`, `.rekeying`, `.damaged`, `.system`.
   public static func open(
     at path: String, secret: VaultSecret, access: VaultAccess,
     logger: Logger = Logger(label: "scrim.vault"), workspace: Workspace = Workspace(),
-    descriptorLimit: Int = 256, isLeaving: (Int32) -> Bool = { _ in false }
+    descriptorLimit: Int = 256, isPart: Bool = false,
+    isLeaving: (Int32) -> Bool = { _ in false }
   ) throws(VaultError) -> Vault {
     let base = try openFolder(path)
     let header = try HeaderFile.load(in: base.rawValue)
@@ -84,9 +86,11 @@ public final class Vault: Sendable {
     switch access {
     case .readWrite:
       lock = try VaultLock.acquireWriter(in: base.rawValue, isLeaving: isLeaving)
+      if !isPart { try requireWhole(base.rawValue) }
       session = try SessionFile.begin(in: base.rawValue, keys: keys)
     case .readOnly:
       lock = nil
+      if !isPart { try requireWhole(base.rawValue) }
       session = try SessionFile.observe(in: base.rawValue, keys: keys)
     }
     let context = VaultContext(

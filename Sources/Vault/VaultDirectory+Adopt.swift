@@ -121,6 +121,7 @@ extension VaultDirectory {
   ///
   /// - Throws: `.system`, `.readOnly`.
   public func removeLeftovers() throws(VaultError) {
+    try settleLinks()
     try changing { (directory) throws(VaultError) in
       let listing = try reopened()
       let names = try attempt("reading a directory") { () throws(Errno) in
@@ -132,24 +133,42 @@ extension VaultDirectory {
     }
   }
 
-  /// Moves a plain file from outside the vault into this directory, without touching its content.
+  /// Finishes exchanges of links that were interrupted: what waits for that is no leftover.
+  private func settleLinks() throws(VaultError) {
+    let listing = try reopened()
+    let entries = try attempt("reading a directory") { () throws(Errno) in
+      try Sys.entries(of: listing.rawValue)
+    }
+    let isWaiting = entries.contains {
+      $0.kind == .symbolicLink && $0.name.starts(with: Format.temporaryPrefix)
+    }
+    guard isWaiting else { return }
+    for item in try list() where item.kind == .symbolicLink {
+      // One that does not open is damaged with its leftovers, too.
+      if let entry = try? lookup(item.name) { _ = try? readLink(entry) }
+    }
+  }
+
+  /// Moves a plain file or special file from outside the vault into this directory, as it is.
   ///
   /// - Parameters:
   ///   - source: The directory it is in.
   ///   - sourceName: Its name there.
   ///   - name: The plain name here; it must not exist.
+  ///   - mode: `.plain` or `.special`.
   ///   - keepsSource: Whether it stays there under its old name, too.
   /// - Returns: The new entry.
   /// - Throws: `.system` (`.improperLink` where the file is on another filesystem, `.fileExists`),
   ///   `.readOnly`.
-  public func adoptPlainFile(
-    from source: Int32, _ sourceName: [UInt8], as name: [UInt8], keepsSource: Bool = false
+  public func adopt(
+    from source: Int32, _ sourceName: [UInt8], as name: [UInt8], _ mode: InodeMode,
+    keepsSource: Bool = false
   ) throws(VaultError) -> VaultEntry {
     try changing { (directory) throws(VaultError) in
       if try lookup(name) != nil { throw .system(.fileExists, "the name exists") }
       let record = try viewWithAlternates().record
-      try announce(.plainFiles)
-      let kind = EntryKind.of(.plain, names: record.names)
+      try announce(mode == .plain ? .plainFiles : .specialFiles)
+      let kind = EntryKind.of(mode, names: record.names)
       let backing = try backingName(name, kind, view.record)
       try naming("moving a file into the vault", backing, kind, directory) { () throws(Errno) in
         if keepsSource {
@@ -165,7 +184,7 @@ extension VaultDirectory {
   /// Gives a file another name, also where files of that name would be stored in another mode.
   ///
   /// - Parameters:
-  ///   - entry: A plain file or container that `lookup` found in this directory.
+  ///   - entry: A file or special file that `lookup` found in this directory.
   ///   - target: The directory of the new name, perhaps this one.
   ///   - name: The new plain name; it must not exist.
   /// - Returns: The new entry.
@@ -173,13 +192,18 @@ extension VaultDirectory {
   public func linkInAnyMode(
     _ entry: VaultEntry, to target: VaultDirectory, as name: [UInt8]
   ) throws(VaultError) -> VaultEntry {
-    guard entry.mode == .plain || entry.mode == .container else {
+    let flags: PresenceFlags
+    switch entry.mode {
+    case .plain: flags = .plainFiles
+    case .container: flags = .containers
+    case .special: flags = .specialFiles
+    case .directory, .symbolicLink, .longLink:
       throw .system(.invalidArgument, "only files are linked")
     }
     return try VaultDirectory.changing(self, target) { (from, into) throws(VaultError) in
       try requireStill(entry)
       if try target.lookup(name) != nil { throw .system(.fileExists, "the name exists") }
-      try target.announce(entry.mode == .plain ? .plainFiles : .containers)
+      try target.announce(flags)
       if entry.mode == .container {
         let container = try openContainer(entry)
         container.file.addBinding(context.keys.binding(of: name, in: target.id))

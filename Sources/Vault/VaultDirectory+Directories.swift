@@ -116,6 +116,15 @@ extension VaultDirectory {
     if let known { context.directories.remove(known, id: known.id) }
   }
 
+  /// Whether there are no entries, nor anything else that does not belong to the directory itself.
+  ///
+  /// - Throws: `.system`.
+  public func isEmpty() throws(VaultError) -> Bool {
+    let descriptor = try descriptor()
+    defer { withExtendedLifetime(descriptor) {} }
+    return try isEmpty(descriptor.rawValue)
+  }
+
   /// Whether a directory has only what belongs to the directory itself.
   func isEmpty(_ descriptor: Int32) throws(VaultError) -> Bool {
     try names(in: descriptor).allSatisfy(VaultDirectory.isReserved)
@@ -130,7 +139,7 @@ extension VaultDirectory {
   }
 
   /// Records, temporary names, sidecars; not the entries whose stored names begin alike.
-  private static func isReserved(_ name: [UInt8]) -> Bool {
+  static func isReserved(_ name: [UInt8]) -> Bool {
     let isSidecar = name.hasSuffix(Format.sidecarSuffix)
     let base = name.count - Format.sidecarSuffix.count
     if isSidecar, name.starts(with: [Format.longPrefix]), base == 1 + Format.hashCount {

@@ -42,6 +42,17 @@ extension VaultDirectory {
     }
   }
 
+  /// Gives a directory, which is empty if names are stored otherwise, the policies and rules of another one.
+  ///
+  /// - Throws: `.system`, `.readOnly`.
+  public func takePolicy(of other: VaultDirectory) throws(VaultError) {
+    let (mine, theirs) = (record, other.record)
+    if mine.content == theirs.content, mine.names == theirs.names, mine.rules == theirs.rules {
+      return
+    }
+    try setPolicy(content: theirs.content, names: theirs.names, rules: theirs.rules)
+  }
+
   /// Takes back what the record allows but no entry needs any more, after files were converted.
   ///
   /// - Throws: `.system`, `.readOnly`.

@@ -146,6 +146,9 @@ public final class VaultDirectory: Sendable {
     return opened
   }
 
+  /// Lets go of names that are kept for lookups, of a directory that is as good as done with.
+  public func forgetNames() { nameCache.removeAll() }
+
   /// The clock's question: gives the descriptor up unless it was used since the last time.
   func releaseDescriptorIfIdle() -> Bool {
     // Closed, if this was the last reference, only after the lock is given back.

@@ -23,6 +23,8 @@ public enum VaultError: Error, Sendable {
   case unsupportedVersion(UInt16)
   /// Another writer holds the vault: its process ID and host, as far as known.
   case locked(holder: String)
+  /// The vault's master key is being replaced, and it is in two parts: `Rekeying` goes on.
+  case rekeying
   /// The vault was opened for reading only. Replied as EROFS.
   case readOnly
 
@@ -32,7 +34,7 @@ public enum VaultError: Error, Sendable {
     case .system(let errno, _): errno
     case .container(.io(let errno)): errno
     case .container, .damaged, .refused, .crossPolicy, .wrongSecret, .notAVault,
-      .unsupportedVersion, .locked, .readOnly:
+      .unsupportedVersion, .locked, .rekeying, .readOnly:
       nil
     }
   }

@@ -15,7 +15,7 @@ struct VaultLock: Sendable {
 
   /// Takes the lock, waiting for a process of this machine that has it while `isLeaving` says so.
   static func acquireWriter(
-    in vault: Int32, isLeaving: (Int32) -> Bool
+    in vault: Int32, isLeaving: (Int32) -> Bool = { _ in false }
   ) throws(VaultError) -> VaultLock {
     let descriptor = try open(in: vault)
     var notice: String?

@@ -36,6 +36,7 @@ struct AuditCommand: ParsableCommand {
   func run() throws {
     let folder = try vaultFolder()
     _ = try folder.inspectVault()
+    guard try Vault.parts(of: folder.text).count == 1 else { throw VaultError.rekeying }
     let isOwner = owner || secrets.isGiven
     let root: AuditNode
     if isOwner {

@@ -15,6 +15,9 @@ struct ConvertCommand: ParsableCommand {
       File by file: the new version is written, synced, read back and compared, and then put into \
       the place of the old one. Who reads a file keeps the version he has open. Killed at any \
       moment each file is in its old or its new mode, and the same command goes on.
+
+      With --rekey a vault that is not mounted gets a new master key: everything in it is written \
+      anew, and the old key opens nothing of it any more.
       """)
 
   @Argument(
@@ -27,7 +30,18 @@ struct ConvertCommand: ParsableCommand {
     help: ArgumentHelp(
       "The mode: plain, sealed, compressed or sealed-compressed; 'rules' for what the policy and "
         + "rules of each file's directory say.", valueName: "policy"))
-  var content: ConversionPolicy
+  var content: ConversionPolicy?
+
+  @Flag(help: "Replace the master key of a vault; modes stay.")
+  var rekey = false
+
+  @Flag(help: "With --rekey: also if other keys of the vault are lost by it.")
+  var yes = false
+
+  @Option(
+    help: ArgumentHelp(
+      "With --rekey: write the new recovery key here instead of printing it.", valueName: "file"))
+  var recoveryFile: PathArgument?
 
   @OptionGroup var options: ConversionOptions
 
@@ -41,9 +55,31 @@ struct ConvertCommand: ParsableCommand {
 
   func validate() throws {
     guard !paths.isEmpty else { throw ValidationError("name a file or directory") }
+    guard rekey == (content == nil) else {
+      throw ValidationError(
+        rekey ? "--rekey keeps the modes: no --content" : "--content or --rekey is needed")
+    }
+    if rekey {
+      guard paths.count == 1 else { throw ValidationError("--rekey takes one vault") }
+      guard !options.wait, !options.discard, !recursive else {
+        throw ValidationError("--wait, --discard and --recursive do not go with --rekey")
+      }
+      guard !json || recoveryFile != nil else {
+        throw ValidationError("--rekey --json needs --recovery-file")
+      }
+    } else {
+      guard !yes, recoveryFile == nil else {
+        throw ValidationError("--yes and --recovery-file go with --rekey")
+      }
+    }
   }
 
   func run() throws {
+    guard let content else {
+      return try Rekey(
+        path: paths[0], dropsKeys: yes, recoveryFile: recoveryFile, json: json
+      ).run(secrets)
+    }
     let goal = ConversionGoal(policy: content.policy, discards: options.discard)
     var places: [LivePlace] = []
     for path in paths {

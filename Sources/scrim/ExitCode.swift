@@ -21,6 +21,8 @@ enum Exit: Int32 {
   case checked = 22
   /// `migrate` or `export` left something out or could not keep all that belongs to it.
   case incomplete = 23
+  /// The vault is in two parts, since a change of its master key was cut short.
+  case rekeying = 24
   /// As in sysexits.h, and what ArgumentParser uses.
   case usage = 64
 

@@ -29,24 +29,55 @@ struct ExportCommand: ParsableCommand {
   @OptionGroup var secrets: SecretOptions
 
   func run() throws {
-    let reader = try VaultReader(vault, secrets)
-    let (directory, found) = try reader.find(path)
+    let slash = UInt8(ascii: "/")
+    guard !(destination.absolute + [slash]).starts(with: vault.absolute + [slash]) else {
+      throw Failure(.usage, "\(destination.text) is the vault itself, or in it")
+    }
+    let places = try findInParts()
     // Without more descriptors it works all the same, and only deep trees may not.
     _ = try? Sys.raiseDescriptorLimit()
     let folder = try openDestination()
     let progress = TransferProgress(json: json)
-    let exporter = Exporter(to: folder, observer: progress.observer)
-    let end = try transferring { () throws(TransferError) in
-      guard let found, found.mode == .directory else { return try exporter.run(directory, found) }
-      let inner: VaultDirectory
-      do throws(VaultError) {
-        inner = try directory.openDirectory(found)
-      } catch {
-        throw .vault(error)
+    var end = MigrationEnd.complete
+    for (index, (directory, found)) in places.enumerated() {
+      guard case .complete = end else { break }
+      end = try transferring { () throws(TransferError) in
+        // What is on its way into a second part is whole in the first.
+        let exporter = Exporter(
+          to: folder, leavesNodes: index > 0, observer: progress.observer)
+        return try export(directory, found, exporter)
       }
-      return try exporter.run(inner, nil)
     }
     try progress.finish(end)
+  }
+
+  /// Where the path is: while the vault's master key is being replaced perhaps in both of its parts.
+  private func findInParts() throws -> [(VaultDirectory, VaultEntry?)] {
+    let parts = try VaultReader.parts(vault, secrets)
+    var places: [(VaultDirectory, VaultEntry?)] = []
+    var missing: Failure?
+    for part in parts {
+      do {
+        places.append(try part.find(path))
+      } catch let failure as Failure where failure.exit == .notFound {
+        missing = failure
+      }
+    }
+    if places.isEmpty, let missing { throw missing }
+    return places
+  }
+
+  private func export(
+    _ directory: VaultDirectory, _ found: VaultEntry?, _ exporter: Exporter
+  ) throws(TransferError) -> MigrationEnd {
+    guard let found, found.mode == .directory else { return try exporter.run(directory, found) }
+    let inner: VaultDirectory
+    do throws(VaultError) {
+      inner = try directory.openDirectory(found)
+    } catch {
+      throw .vault(error)
+    }
+    return try exporter.run(inner, nil)
   }
 
   private func openDestination() throws -> SharedFD {

@@ -45,6 +45,11 @@ extension Failure {
       self.init(
         .unsupportedFormat,
         "the vault has format \(version), which this version of scrim cannot read")
+    case .rekeying:
+      self.init(
+        .rekeying,
+        "the vault's master key is being replaced: 'scrim convert --rekey VAULT' goes on with it, and until then "
+          + "'scrim export' reads all of it")
     case .crossPolicy: self.init(.system, "the two directories store files in different modes")
     case .readOnly: self.init(.system, "the vault is open for reading only")
     case .system(.noSuchFileOrDirectory, let what), .system(.notDirectory, let what):

@@ -11,7 +11,7 @@ import Vault
 struct MigrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "migrate",
-    abstract: "Take trees of files into a vault that is not mounted.",
+    abstract: "Take trees of files into a vault, mounted or not.",
     discussion: """
       A killed or interrupted run is continued by the same command: what is in the vault already \
       is not copied again. A pattern with a slash is matched with the path below the source, \
@@ -21,8 +21,8 @@ struct MigrateCommand: ParsableCommand {
 
   @Argument(
     help: ArgumentHelp(
-      "Files and directories, where DIR/ stands for what is in DIR; last the folder of a vault, "
-        + "perhaps with ':' and a directory in it.",
+      "Files and directories, where DIR/ stands for what is in DIR; last the folder of a vault or a "
+        + "mount, perhaps with ':' and a directory in it.",
       valueName: "path"))
   var paths: [PathArgument]
 
@@ -66,33 +66,46 @@ struct MigrateCommand: ParsableCommand {
 
   func run() throws {
     guard let last = paths.last else { return }
-    let target = try MigrationTarget(last)
+    let live = try LiveDestination(last)
+    let target = live == nil ? try MigrationTarget(last) : nil
     // Without more descriptors it works all the same, and only deep trees may not.
     _ = try? Sys.raiseDescriptorLimit()
     var options = MigrationOptions()
     options.rules = try allRules()
     options.moves = mode == .move
     options.verifies = verify
-    let sources = try openSources(vault: target.vault)
+    let sources = try openSources(inside: live?.point ?? target?.vault.absolute ?? [])
+    if let live {
+      let lock = dryRun ? nil : try live.lock()
+      defer { withExtendedLifetime(lock) {} }
+      return try migrate(sources, live.destination, live.names, options) {}
+    }
+    guard let target else { return }
     let secret = try secrets.secret(for: target.vault)
     try LogDestination.standardError.install(level: .error)
     let vault = try open(target.vault, secret)
+    try migrate(sources, MigrationDestination(vault), target.names, options) { try vault.close() }
+  }
+
+  private func migrate(
+    _ sources: [MigrationSource], _ destination: MigrationDestination, _ names: [[UInt8]],
+    _ options: MigrationOptions, close: () throws -> Void
+  ) throws {
     let progress = TransferProgress(json: json)
-    let migrator = Migrator(vault, options, observer: progress.observer)
+    let migrator = Migrator(destination, options, observer: progress.observer)
     try transferring { () throws(TransferError) in
       if dryRun || progress.showsBar {
-        let plan = try migrator.survey(sources, into: target.names)
-        progress.expect(plan)
+        progress.expect(try migrator.survey(sources, into: names))
       }
     }
     if dryRun {
       try progress.showPlan()
-      return try vault.close()
+      return try close()
     }
     let end = try transferring { () throws(TransferError) in
-      try migrator.run(sources, into: target.names)
+      try migrator.run(sources, into: names)
     }
-    try vault.close()
+    try close()
     try progress.finish(end)
   }
 
@@ -100,14 +113,14 @@ struct MigrateCommand: ParsableCommand {
     try Patience.during("opening the vault") {
       guard dryRun else {
         return try LeavingWriter.open(
-          path, secret, advice: "unmount it first, or copy into the mount with cp")
+          path, secret, advice: "name its mount instead, or unmount it first")
       }
       return try Vault.open(at: path.text, secret: secret, access: .readOnly)
     }
   }
 
-  private func openSources(vault: PathArgument) throws -> [MigrationSource] {
-    let inside = vault.absolute + [UInt8(ascii: "/")]
+  private func openSources(inside folder: [UInt8]) throws -> [MigrationSource] {
+    let inside = folder + [UInt8(ascii: "/")]
     var opened: [MigrationSource] = []
     for source in paths.dropLast() {
       let place = source.absolute + [UInt8(ascii: "/")]
@@ -204,7 +217,7 @@ struct MigrationTarget {
     if try MountTable.scrimMount(at: argument.absolute) != nil {
       throw Failure(
         .mountPointUnusable,
-        "\(argument.text) is a mount: unmount it and name the vault, or copy with cp")
+        "\(argument.text) is a mount: unmount it and name the vault")
     }
     let bytes = argument.bytes
     for cut in bytes.indices where bytes[cut] == UInt8(ascii: ":") {

@@ -31,6 +31,11 @@ enum MountTable {
 
   /// Whether an open file or directory is inside a Scrim mount.
   static func isInScrimMount(_ descriptor: Int32) throws(Failure) -> Bool {
+    try scrimMount(of: descriptor) != nil
+  }
+
+  /// The Scrim mount that an open file or directory is in.
+  static func scrimMount(of descriptor: Int32) throws(Failure) -> MountEntry? {
     var status = stat()
     guard fstat(descriptor, &status) == 0 else {
       throw Failure(.system, "fstat: \(Output.errnoText())")
@@ -38,7 +43,7 @@ enum MountTable {
     // makedev(3), which is a macro.
     let major = (status.st_dev >> 8) & 0xfff | (status.st_dev >> 32) & ~0xfff
     let minor = status.st_dev & 0xff | (status.st_dev >> 12) & ~0xff
-    return try read().contains { $0.isScrim && $0.device == "\(major):\(minor)" }
+    return try read().first { $0.isScrim && $0.device == "\(major):\(minor)" }
   }
 
   private static func parse(_ line: ArraySlice<UInt8>) -> MountEntry? {

@@ -18,6 +18,23 @@ struct VaultReader {
     }
   }
 
+  private init(_ vault: Vault) { self.vault = vault }
+
+  /// The vault, or both parts of one whose master key is being replaced.
+  static func parts(_ path: PathArgument, _ secrets: SecretOptions) throws -> [VaultReader] {
+    _ = try path.inspectVault()
+    let parts = try Vault.parts(of: path.text)
+    let secret = try secrets.secret(for: path)
+    try LogDestination.standardError.install(level: .warning)
+    return try Patience.during("opening the vault") {
+      let vaults = try parts.map {
+        try Vault.open(at: $0, secret: secret, access: .readOnly, isPart: true)
+      }
+      if vaults.count > 1 { try Rekeying.requireSuccessor(vaults[1], of: vaults[0]) }
+      return vaults.map(VaultReader.init)
+    }
+  }
+
   /// What a path below the root names; nil as entry is the root itself.
   func find(_ path: PathArgument) throws -> (directory: VaultDirectory, entry: VaultEntry?) {
     try VaultWalk(vault).find(path)

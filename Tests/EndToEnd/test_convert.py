@@ -1,5 +1,6 @@
 """`scrim mark` with rules, and `scrim convert`: existing files change their mode while they are in use, and nothing is lost."""
 
+import errno
 import json
 import mmap
 import os
@@ -23,8 +24,8 @@ def mode(path):
     return os.getxattr(path, "user.scrim.mode", follow_symlinks=False).decode()
 
 
-def convert(path, policy, *options, check=True):
-    return scrim("convert", path, "--content", policy, *options, check=check)
+def convert(path, policy, *options, check=True, user=None):
+    return scrim("convert", path, "--content", policy, *options, check=check, user=user)
 
 
 def busy(path, policy="sealed-compressed"):
@@ -336,6 +337,60 @@ def test_git_sqlite_and_tail_go_on_while_their_files_are_converted(vault, mount)
     database.close()
     mount.stop()
     assert_clean(vault)
+
+
+@pytest.mark.parametrize("options", [(), ("writeback",)], ids=["", "writeback"])
+def test_times_that_the_kernel_keeps_are_not_lost(vault, options):
+    rng, expected = seeded("convert times"), {}
+    with vault.mount(*options) as mount:
+        for i in range(60):
+            path = mount / f"{i}"
+            path.write_bytes(rng.randbytes(rng.choice((10, 5000, 300_000))))
+            if i % 3:
+                # The kernel may have the change, and the mount not know of it yet.
+                with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+                    mapping[5] ^= 1
+            if i % 4 == 3:
+                os.utime(path, ns=(10**18 + i, 10**18 + i))
+            expected[path.name] = (path.stat().st_mtime_ns, path.read_bytes())
+            convert(path, MODES[i % 4], "--wait")
+            assert (path.stat().st_mtime_ns, path.read_bytes()) == expected[path.name]
+    with vault.mount() as mount:
+        assert {n: ((mount / n).stat().st_mtime_ns, (mount / n).read_bytes()) for n in expected} == expected
+
+
+def test_an_old_descriptor_reads_and_says_that_it_is_stale(mount):
+    path = mount / "file"
+    path.write_bytes(b"content")
+    with open(path, "rb") as file:
+        convert(path, "compressed")
+        for change in (lambda: os.fchmod(file.fileno(), 0o600), lambda: os.utime(file.fileno(), (1, 1)),
+                       lambda: os.setxattr(file.fileno(), "user.a", b"b"), lambda: os.fchown(file.fileno(), 1, 1)):
+            with pytest.raises(OSError) as error:
+                change()
+            assert error.value.errno == errno.ESTALE
+        assert file.read() == b"content"
+    os.chmod(path, 0o600)
+    assert path.stat().st_mode & 0o777 == 0o600 and mode(path) == "compressed"
+
+
+def test_a_user_converts_what_he_has_made_read_only(workspace, unprivileged):
+    home = workspace.path / "home"
+    home.mkdir()
+    os.chown(home, unprivileged, unprivileged)
+    vault = workspace.vault(name="home/vault", user=unprivileged)
+    source = home / "source"
+    source.mkdir()
+    for i in range(8):
+        (source / f"{i}").write_bytes(b"%d" % i * 3000)
+        os.chmod(source / f"{i}", 0o400)
+    run("chown", "-R", f"{unprivileged}:{unprivileged}", source)
+    secret = ("--passphrase-file", vault.passphrase_file)
+    scrim("migrate", source, vault.path, *secret, user=unprivileged)
+    for policy in ("compressed", "sealed", "plain", "sealed-compressed", "sealed"):
+        convert(vault.path, policy, "--recursive", *secret, user=unprivileged)
+    scrim("export", vault.path, "/source", home / "out", *secret, user=unprivileged)
+    trees.assert_same(source, home / "out")
 
 
 def hashes(root):

@@ -11,7 +11,7 @@ import time
 import pytest
 import trees
 from harness import (
-    DAMAGED, LOCKED, MOUNT_POINT, NOT_FOUND, OK, SCRIM, SYSTEM, USAGE, fails, run, scrim, seeded, wait_for,
+    DAMAGED, LOCKED, NOT_FOUND, OK, SCRIM, SYSTEM, USAGE, fails, run, scrim, seeded, wait_for,
 )
 
 INCOMPLETE = 23
@@ -172,6 +172,25 @@ def test_a_full_disk_stops_it_and_it_goes_on_with_more_space(workspace):
         run("umount", "-l", disk)
 
 
+def test_a_move_needs_the_space_of_a_few_files(workspace):
+    disk = workspace.path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=9m", "none", disk)
+    try:
+        source = disk / "source"
+        source.mkdir()
+        for i in range(12):
+            (source / f"{i}").write_bytes(os.urandom(500_000))
+        run("cp", "-a", source, workspace.path / "before")
+        small = workspace.vault(name="disk/vault")
+        migrate(small, source, "--move")
+        assert not source.exists()
+        export(small, "/source", workspace.path / "out")
+        trees.assert_same(workspace.path / "before", workspace.path / "out")
+    finally:
+        run("umount", "-l", disk)
+
+
 def test_what_cannot_be_read_or_replaced_is_listed(vault, workspace):
     source = workspace.path / "source"
     source.mkdir()
@@ -261,12 +280,56 @@ def test_targets_that_cannot_be_used_are_named(vault, workspace):
     source = workspace.path / "source"
     source.mkdir()
     secret = ("--passphrase-file", vault.passphrase_file)
-    with vault.mount() as mount:
-        assert "unmount it first" in fails(LOCKED, "migrate", source, vault.path, *secret)
-        assert "is a mount" in fails(MOUNT_POINT, "migrate", source, mount.point, *secret)
+    with vault.mount():
+        assert "name its mount" in fails(LOCKED, "migrate", source, vault.path, *secret)
     fails(NOT_FOUND, "migrate", workspace.path / "nothing", vault.path, *secret)
     fails(USAGE, "migrate", vault.tree, vault.path, *secret)
+    for place in (vault.path, vault.tree, vault.path / "new"):
+        assert "in it" in fails(USAGE, "export", vault.path, "/", place, *secret)
     assert migrate(vault, source).returncode == OK
+
+
+@pytest.mark.parametrize("names", ["sealed", "plain"])
+def test_odd_trees_go_in_change_and_come_out_as_they_were(workspace, names):
+    source, out = workspace.path / "source", workspace.path / "out"
+    trees.build_odd(source)
+    inside = source / "mounted"
+    inside.mkdir()
+    run("mount", "-t", "tmpfs", "none", inside)
+    try:
+        (inside / "file").write_text("on another filesystem")
+        vault = workspace.vault("--names", names)
+        secret = ("--passphrase-file", vault.passphrase_file)
+        migrate(vault, f"{source}/", "--plain", "mode*", "--compress", "x*")
+        with vault.mount() as mount:
+            trees.assert_same(source, mount.point)
+        for policy in ("sealed-compressed", "plain", "rules"):
+            # What has several names stays as it is.
+            assert scrim("convert", vault.path, "--recursive", "--content", policy, *secret, check=False).returncode in (OK, INCOMPLETE)
+        scrim("convert", "--rekey", vault.path, *secret)
+        with vault.mount() as mount:
+            trees.assert_same(source, mount.point)
+        export(vault, "/", out)
+        trees.assert_same(source, out)
+        assert scrim("audit", vault.path, "--html", workspace.path / "page", *secret).returncode == OK
+        assert scrim("check", vault.path, "--deep", *secret).returncode == OK
+    finally:
+        run("umount", inside)
+
+
+def test_special_files_with_several_names_stay_one(vault, workspace):
+    source, out = workspace.path / "source", workspace.path / "out"
+    (source / "d").mkdir(parents=True)
+    os.mkfifo(source / "fifo", 0o640)
+    os.link(source / "fifo", source / "d" / "fifo")
+    for _ in range(2):
+        migrate(vault, source)
+        export(vault, "/", out)
+        trees.assert_same(source, out / "source")
+    migrate(vault, source, "--move")
+    assert not source.exists()
+    with vault.mount() as mount:
+        trees.assert_same(out / "source", mount / "source")
 
 
 def test_an_interrupt_ends_it_between_files(vault, workspace):

@@ -1,6 +1,7 @@
 """Trees of files with everything a filesystem has to keep, and telling whether two are the same."""
 
 import os
+import socket
 
 from harness import run
 
@@ -108,7 +109,65 @@ def copy(source, target):
 
 def assert_same(left, right):
     """diff and rsync both see no difference: names, bytes, links, modes, owners, times, attributes."""
-    # diff calls two FIFOs different; rsync compares them.
-    run("diff", "-r", "--no-dereference", "-x", "fifo", left, right, timeout=300)
+    # diff calls any two special files different; rsync compares them.
+    special = [word for name in ("fifo", "socket", "null", "block") for word in ("-x", name)]
+    run("diff", "-r", "--no-dereference", *special, left, right, timeout=300)
     listing = run("rsync", "-aHAXn", "--checksum", "--delete", "-i", f"{left}/", f"{right}/", timeout=300)
     assert listing.stdout == b"", listing.stdout[:4000].decode(errors="replace")
+
+
+def build_odd(root):
+    """What few trees have: every kind of file and bit, times from before 1970, names and depths at the limit."""
+    root = os.fsencode(root)
+    os.makedirs(root)
+
+    def write(name, data=b"x" * 5000):
+        path = os.path.join(root, name)
+        with open(path, "wb") as f:
+            f.write(data)
+        return path
+
+    for name in (b"~" + b"a" * 43, b"~" + b"a" * 43 + b".n", b"x.p", b"x.s", b"x.l", b"a:b", b"*", b" ", b"\xff\n", b"n" * 255):
+        write(name)
+    for name in (b".scrim-dir", b".scrim-new.a", b".scrim-n.x_", b".scrim-h.x", b"f.scrim-l", b"a.sync-conflict-20200101-000000-ABCDEFG.txt"):
+        write(name)
+    for name in (b".scrim-new.folder", b"lost+found", b"empty"):
+        os.mkdir(os.path.join(root, name))
+    for number, bits in enumerate((0o4755, 0o2755, 0o6711, 0o1644, 0, 0o200, 0o111)):
+        os.chmod(write(b"mode %d" % number), bits)
+    for name, target in ((b"loop", b"loop"), (b"up", b"../up"), (b"dot", b"."), (b"far", b"x" * 4095), (b"l" * 255, b"\xff\n")):
+        os.symlink(target, os.path.join(root, name))
+    with open(write(b"sparse"), "r+b") as f:
+        f.truncate(1 << 30)
+        for offset in (1 << 20, (1 << 29) + 5, (1 << 30) - 9):
+            f.seek(offset)
+            f.write(b"data")
+    for i in range(40):
+        os.link(os.path.join(root, b"x.p"), os.path.join(root, b"name %d" % i))
+    os.mkfifo(os.path.join(root, b"fifo"), 0o604)
+    os.link(os.path.join(root, b"fifo"), os.path.join(root, b"lost+found", b"fifo"))
+    place = os.getcwd()
+    os.chdir(root)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(b"socket")
+    os.chdir(place)
+    os.mknod(os.path.join(root, b"null"), 0o020666, os.makedev(1, 3))
+    os.mknod(os.path.join(root, b"block"), 0o060640, os.makedev(7, 200))
+    for name in (b"null", b"fifo", b"loop", b"far", b"x.s"):
+        os.setxattr(os.path.join(root, name), b"trusted.t", b"value of " + name, follow_symlinks=False)
+    os.setxattr(write(b"capable"), b"security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
+    os.chown(write(b"owned"), 1234, 4321)
+    os.lchown(os.path.join(root, b"up"), 77, 88)
+    os.mkdir(os.path.join(root, b"list"))
+    run("setfacl", "-m", "d:u:12345:rwx,u:12345:rx", os.path.join(root, b"list"))
+    write(b"list/inherits")
+    os.mkdir(os.path.join(root, b"closed"))
+    write(b"closed/file")
+    os.chmod(os.path.join(root, b"closed"), 0o3300)
+    os.utime(write(b"old"), ns=(-(10**18), -(10**18) - 1))
+    os.utime(write(b"future"), ns=(5 * 10**18, 5 * 10**18 + 999))
+    deep = root
+    for i in range(18):
+        deep = os.path.join(deep, b"%d" % i + b"d" * 160)
+    os.makedirs(deep)
+    write(os.path.join(deep, b"bottom"))

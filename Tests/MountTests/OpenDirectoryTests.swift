@@ -23,7 +23,7 @@ import Vault
       fileSystem = try FileSystem(
         vault: vault, root: vault.root, owners: OwnerMap(),
         timeouts: Timeouts(exclusive: 1, shared: 1, negative: 0), isReadOnly: false,
-        log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        gathersWrites: false, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
       for index in 0..<entries {
         _ = try vault.root.makeDirectory(Self.name(index), mode: 0o755, owner: nil)
       }
@@ -129,7 +129,7 @@ import Vault
     try Array("content".utf8).withUnsafeBytes { bytes in
       for appends in [false, true] {
         try fileSystem.write(
-          inode.nodeid, at: 0, from: bytes, appends: appends, stripping: nil)
+          inode.nodeid, at: 0, from: bytes, appends: appends, isGathered: false, stripping: nil)
       }
     }
     #expect(try fileSystem.status(inode).size == 14)

@@ -194,4 +194,30 @@ import Testing
     #expect(ours.count < 30)
     try vault.close()
   }
+
+  @Test func linksThatWaitForAnExchangeAreNoLeftovers() throws {
+    let vault = try TestVault()
+    let (root, tree) = (vault.root, vault.tree)
+    var stored: [String: [UInt8]] = [:]
+    for (name, target) in [("a", "second"), ("a", "first"), ("b", "first"), ("b", "second")] {
+      if try root.lookup(bytes(name)) != nil { try root.removeFile(bytes(name)) }
+      let link = try root.makeSymbolicLink(bytes(name), target: bytes(target), owner: nil)
+      stored["\(name) \(target)"] = try Sys.readlinkat(tree, link.backingName)
+    }
+    // As a power cut leaves it between the exchange of the names and that of the targets.
+    let (a, b) = (try root.find("a").backingName, try root.find("b").backingName)
+    try Sys.renameat2(tree, a, tree, b, flags: .exchange)
+    for (name, link) in [("1", "a second"), ("2", "b first")] {
+      try Sys.symlinkat(
+        target: try #require(stored[link]), tree, bytes(".scrim-new.\(name)"))
+    }
+    try root.removeLeftovers()
+    #expect(try root.readLink(try root.find("a")) == bytes("second"))
+    #expect(try root.readLink(try root.find("b")) == bytes("first"))
+    let listing = try vault.backing()
+    let left = try Sys.entries(of: listing.rawValue).filter {
+      $0.name.starts(with: bytes(".scrim-new."))
+    }
+    #expect(left.isEmpty)
+  }
 }

@@ -71,7 +71,7 @@ import Testing
     }
   }
 
-  private static func unpack(_ name: String) throws -> TemporaryDirectory {
+  static func unpack(_ name: String) throws -> TemporaryDirectory {
     let memory = try TemporaryDirectory(.memory)
     let probe: Void? = try? Sys.fsetxattr(
       memory.descriptor.rawValue, [UInt8]("user.test".utf8), [1])

@@ -6,7 +6,7 @@ import json
 import stat
 from urllib.parse import quote_from_bytes
 
-from scrim_reader import attributes, container, records
+from scrim_reader import attributes, container, header, records
 
 from .containers import Builder, flip
 from .vaults import Backing, VaultWriter
@@ -17,7 +17,7 @@ FULL = ((records.SEALED, 1), (records.SEALED_COMPRESSED, 0))
 ALWAYS = (0, 2**63 - 1)
 
 
-def _manifest(w, about):
+def _tree(w):
     tree = []
     for path, item in sorted(w.expected.items()):
         mode = item["mode"]
@@ -33,10 +33,16 @@ def _manifest(w, about):
             line["attributes"] = {
                 quote_from_bytes(n): v.hex() for n, v in sorted(item["attributes"].items())}
         tree.append(line)
+    return tree
+
+
+def _manifest(w, about, moved=None):
     problems = [{"path": quote_from_bytes(p["path"]), "reason": p["reason"]}
                 for p in sorted(w.problems, key=lambda p: (p["path"], p["reason"]))]
-    whole = {"about": about, "passphrase": w.passphrase.decode(), "tree": tree,
+    whole = {"about": about, "passphrase": w.passphrase.decode(), "tree": _tree(w),
              "problems": problems}
+    if moved:
+        whole["moved"] = _tree(moved)
     return (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -344,6 +350,28 @@ def _torn():
     return w
 
 
+def _rekey():
+    """A change of the master key that was cut short: part of the tree is in scrim.rekey/"""
+    w = VaultWriter("v1-rekey", records.SEALED, 1)
+    w.directory(b"folder")
+    w.file(b"folder/left", b"under the old key")
+    w.file(b"both", b"the old one is not removed yet")
+    moved = VaultWriter("v1-rekey new", records.SEALED, 1)
+    moved.keys = header.MasterKeys(moved.rng.take(32), w.keys.vault_id, 1)
+    moved.folders[b""].bindings = [moved.keys.binding(bytes(16), b"")]
+    moved.directory(b"folder")
+    moved.file(b"folder/moved", b"under the new key")
+    moved.file(b"both", b"the old one is not removed yet")
+    for half in (w, moved):
+        half.seal_records()
+        half.seal_vault()
+    for path, backing in moved.backings.items():
+        w.backings[("scrim.rekey/" + path).rstrip("/")] = backing
+    proof = header.successor(w.keys, moved.keys)
+    w.backings["scrim.rekey/scrim.successor"] = Backing("file", 0o644, proof)
+    return w, moved
+
+
 def files():
     out = {}
 
@@ -357,6 +385,9 @@ def files():
             suite = 2 if (content, sealed) in ((1, 0), (3, 1)) else 1
             about = "Content %s, names %s, suite %d" % (name, name_policy, suite)
             add(_ordinary(label, content, sealed, suite), about)
+    w, moved = _rekey()
+    out["vaults/v1-rekey.tar.gz"] = gzip.compress(w.tar(), mtime=0)
+    out["vaults/v1-rekey.json"] = _manifest(w, _rekey.__doc__, moved)
     for make in (_mixed, _records, _damaged, _torn):
         add(make(), make.__doc__)
     return out

@@ -168,6 +168,11 @@ def encode_header(keys, slots):
     return data + hmac(keys.header_mac, data)
 
 
+def successor(old, new):
+    """What shows that who began to replace one master key by another had both."""
+    return hmac(old.header_mac, b"scrim rekey" + new.header_mac)
+
+
 def recovery_text(key):
     text = base64.b32encode(key + sha256(key)[:2]).decode().rstrip("=")
     return "-".join(text[i : i + 5] for i in range(0, 55, 5))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from . import attributes, directory, names, sessions
 from .container import SEALED, Container
-from .header import VaultHeader
+from .header import VaultHeader, successor
 from .primitives import Damaged, NotAVault, require
 from .records import NAMES_PLAIN, PLAIN, ROOT_PARENT
 
@@ -43,10 +43,17 @@ class Node:
 
 
 class Vault:
-    """`secret` is what the slots of `kinds` take. Problems gather in `problems` as one walks."""
+    """`secret` is what the slots of `kinds` take. Problems gather in `problems` as one walks.
 
-    def __init__(self, path, secret, kinds=(1, 4)):
+    A vault whose master key is being replaced is read only as the `part` of it that has the old key; the other
+    part is a vault of its own in its folder.
+    """
+
+    def __init__(self, path, secret, kinds=(1, 4), part=False):
         self.path = os.fsencode(path)
+        rekey = os.path.join(self.path, b"scrim.rekey")
+        if os.path.lexists(rekey) and not (part and os.path.lexists(os.path.join(rekey, b"scrim.vault"))):
+            raise NotAVault("the master key is being replaced: not all is here")
         try:
             with open(os.path.join(self.path, b"scrim.vault"), "rb") as file:
                 data = file.read()
@@ -61,6 +68,11 @@ class Vault:
                 self.session = sessions.open_sessions(self.keys, file.read())
         except OSError:
             raise Damaged("session: the file is missing") from None
+
+    def require_successor(self, new):
+        """That the `new` part, in this one's folder, was put there by somebody with this one's key."""
+        with open(os.path.join(new.path, b"scrim.successor"), "rb") as file:
+            require(file.read() == successor(self.keys, new.keys), "successor: wrong MAC")
 
     def excused(self, status):
         return self.session.excuses(status.st_ctime_ns, self.now)
