@@ -27,8 +27,9 @@ public protocol BlockStore: AnyObject, Sendable {
   /// Gives the space of pages back that nothing refers to; they may read as anything afterwards.
   func discard(at offset: UInt64, count: UInt64) throws(Errno)
 
-  /// Returns when everything written is on the medium: fdatasync(2).
-  func sync() throws(Errno)
+  /// Returns when everything written is on the medium: fdatasync(2), or fsync(2) where the change time and
+  /// the attributes are to be there, too.
+  func sync(withTimes: Bool) throws(Errno)
 
   /// The file's length in bytes.
   func length() throws(Errno) -> UInt64

@@ -35,7 +35,7 @@ extension ContainerFile {
       if lock.withReadLock({ history.durable == history.commit }) { return committed }
       // Only commits change the slots and they wait, so reads and writes need not.
       do throws(ContainerError) {
-        try pages.sync()
+        try pages.sync(withTimes: lock.withReadLock { !history.isTimeDurable })
       } catch {
         lock.withWriteLock { history.isSyncSuspect = true }
         throw error
@@ -64,6 +64,7 @@ extension ContainerFile {
     history.durable = history.commit
     history.isDurabilityUnknown = false
     history.isSyncSuspect = false
+    history.isTimeDurable = true
     history.isRepeat = false
     allocator.becomeDurable()
   }
@@ -72,7 +73,7 @@ extension ContainerFile {
   func makeDurable() throws(ContainerError) {
     if history.isSyncSuspect { try rewriteUnsynced() }
     do throws(ContainerError) {
-      try pages.sync()
+      try pages.sync(withTimes: !history.isTimeDurable)
     } catch {
       history.isSyncSuspect = true
       throw error

@@ -88,7 +88,7 @@ extension ContainerFile {
     if history.needsReset {
       // Pages from before could be taken for ones that a power cut left half written.
       try pages.truncate(toPages: 0)
-      try pages.sync()
+      try pages.sync(withTimes: true)
       history.needsReset = false
     }
     if history.isDurabilityUnknown { try makeDurable() }

@@ -71,6 +71,9 @@ public final class ContainerFile: @unchecked Sendable {
     var isRepeatDue = false
     /// Whether the last commit repeats a durable one.
     var isRepeat = false
+    /// Whether a change time of this session is on the medium: what excuses a torn commit and a stale size hint after
+    /// a power cut goes by it, and fdatasync(2) may leave it behind.
+    var isTimeDurable = false
     /// Whether a sync failed, after which the kernel may have forgotten what it had to write.
     var isSyncSuspect = false
     /// Whether the backing file has pages of a container that was never committed.

@@ -107,12 +107,20 @@ public struct ContainerParameters: Sendable {
 /// Whether torn commits are excused for a file, docs/format.md §10. The vault decides, from the
 /// change time of the backing file and the sessions that ended uncleanly.
 public struct TornExcuse: Sendable {
-  /// Whether they are.
+  /// Whether they are, whatever the file says.
   public let isExcused: Bool
+  /// Sessions that ended uncleanly: the newest commit is excused if it is theirs.
+  public let sessions: [ClosedRange<UInt64>]
 
   /// States the decision.
-  public init(isExcused: Bool) {
+  public init(isExcused: Bool, sessions: [ClosedRange<UInt64>] = []) {
     self.isExcused = isExcused
+    self.sessions = sessions
+  }
+
+  /// Whether a whole slot may lack pages of its tree.
+  func covers(_ header: Header) -> Bool {
+    isExcused || sessions.contains { $0.contains(header.session) }
   }
 
   /// Nothing is excused.

@@ -55,9 +55,13 @@ public final class FileBlockStore: BlockStore {
       length: Int64(clamping: count))
   }
 
-  /// Calls fdatasync(2).
-  public func sync() throws(Errno) {
-    try Sys.fdatasync(descriptor.rawValue)
+  /// Calls fsync(2) or fdatasync(2).
+  public func sync(withTimes: Bool) throws(Errno) {
+    if withTimes {
+      try Sys.fsync(descriptor.rawValue)
+    } else {
+      try Sys.fdatasync(descriptor.rawValue)
+    }
   }
 
   /// Asks statx(2).

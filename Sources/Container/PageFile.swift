@@ -156,10 +156,10 @@ final class PageFile {
     storedPages = count
   }
 
-  /// Waits until everything written is on the medium.
-  func sync() throws(ContainerError) {
+  /// Waits until everything written is on the medium, with the change time if asked for.
+  func sync(withTimes: Bool) throws(ContainerError) {
     do {
-      try store.sync()
+      try store.sync(withTimes: withTimes)
     } catch {
       throw .io(error)
     }

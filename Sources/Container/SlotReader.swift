@@ -96,7 +96,7 @@ struct SlotReader {
   ) throws(ContainerError) -> Outcome {
     let highest = header.commit
     // The older of two commits is durable, so it is whole.
-    if excuse.isExcused, try condition(header, comparedWith: older) != .intact {
+    if excuse.covers(header), try condition(header, comparedWith: older) != .intact {
       return .header(older, slot: 1 - slot, other: 0, highest: highest, healed: true)
     }
     return .header(header, slot: slot, other: older.commit, highest: highest, healed: false)

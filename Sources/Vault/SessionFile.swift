@@ -9,6 +9,8 @@ final class SessionFile: Sendable {
   let number: UInt64
   /// When torn commits are excused.
   let windows: [UncleanWindow]
+  /// The numbers of the sessions in the windows.
+  let uncleanSessions: [ClosedRange<UInt64>]
 
   /// When this session began, in Unix nanoseconds.
   let start: Int64
@@ -63,8 +65,7 @@ final class SessionFile: Sendable {
     var current = try load(descriptor.rawValue, keys)
     let now = SessionFile.now()
     if current.state.isOpen {
-      let start = current.state.start
-      current.state.add(UncleanWindow(start: min(start, now), end: max(start, now)))
+      current.state.add(current.state.window(until: now))
       try attempt("syncing the vault's filesystem") { () throws(Errno) in try Sys.syncfs(vault) }
     }
     current.state.session = max(
@@ -83,8 +84,7 @@ final class SessionFile: Sendable {
     let current = try load(descriptor.rawValue, keys)
     var windows = current.state.windows
     if current.state.isOpen {
-      let (start, now) = (current.state.start, now())
-      windows.append(UncleanWindow(start: min(start, now), end: max(start, now)))
+      windows.append(current.state.window(until: now()))
     }
     return SessionFile(
       current, number: current.state.session, windows: windows, keys: keys, descriptor: nil)
@@ -103,6 +103,7 @@ final class SessionFile: Sendable {
   ) {
     self.number = number
     self.windows = windows
+    uncleanSessions = windows.map(\.sessions)
     start = current.state.start
     self.keys = keys
     self.descriptor = descriptor

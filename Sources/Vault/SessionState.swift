@@ -2,12 +2,14 @@ import Primitives
 import SystemPackage
 
 /// A span of time in which a session that ended uncleanly may have been writing, in Unix
-/// nanoseconds.
+/// nanoseconds; of joined ones, several.
 public struct UncleanWindow: Sendable, Equatable {
   /// The first moment.
   public var start: Int64
   /// The last moment.
   public var end: Int64
+  /// The numbers of the sessions.
+  public var sessions: ClosedRange<UInt64>
 
   /// The kernel stamps inodes with a clock that lags the precise one, and clocks are set.
   static let grace: Int64 = 2_000_000_000
@@ -49,6 +51,8 @@ struct SessionState: Equatable {
     for window in windows {
       body.write(window.start)
       body.write(window.end)
+      body.write(window.sessions.lowerBound)
+      body.write(window.sessions.upperBound)
     }
     body.writeZeros(Format.pageCount - 36 - body.bytes.count)
     do {
@@ -98,9 +102,17 @@ struct SessionState: Equatable {
     isOpen = state == 1
     windows = []
     for _ in 0..<count {
-      windows.append(UncleanWindow(start: try reader.readInt64(), end: try reader.readInt64()))
+      let (start, end) = (try reader.readInt64(), try reader.readInt64())
+      let (first, last) = (try reader.readUInt64(), try reader.readUInt64())
+      guard first <= last else { return nil }
+      windows.append(UncleanWindow(start: start, end: end, sessions: first...last))
     }
     try reader.finishZeroPadded()
+  }
+
+  /// The window of this session, if it ends uncleanly.
+  func window(until now: Int64) -> UncleanWindow {
+    UncleanWindow(start: min(start, now), end: max(start, now), sessions: session...session)
   }
 
   /// Adds a window, joining the two oldest when there are too many.
@@ -110,6 +122,9 @@ struct SessionState: Equatable {
       let oldest = windows.removeFirst()
       windows[0].start = min(windows[0].start, oldest.start)
       windows[0].end = max(windows[0].end, oldest.end)
+      let (one, other) = (windows[0].sessions, oldest.sessions)
+      windows[0].sessions =
+        min(one.lowerBound, other.lowerBound)...max(one.upperBound, other.upperBound)
     }
   }
 }

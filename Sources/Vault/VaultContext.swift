@@ -45,6 +45,11 @@ final class VaultContext: Sendable {
     if access == .readOnly { throw .readOnly }
   }
 
+  /// What may be torn of the container in an inode that last changed then (format §10).
+  func excuse(_ changeTime: TimeSpec) -> TornExcuse {
+    TornExcuse(isExcused: isExcused(changeTime), sessions: session.uncleanSessions)
+  }
+
   /// Whether an inode that last changed then may hold a torn commit (format §10).
   func isExcused(_ changeTime: TimeSpec) -> Bool {
     session.windows.contains { $0.excuses(changeTime) }

@@ -26,7 +26,7 @@ extension VaultDirectory {
   private func openStored(_ entry: VaultEntry) throws(VaultError) -> VaultContainer {
     let (descriptor, status) = try openBacking(
       entry, context.isWritable ? .readWrite : [.readOnly, .noAccessTime])
-    let isExcused = context.isExcused(status.ctime)
+    let excuse = context.excuse(status.ctime)
     let policy = view.record.policy(for: entry.name)
     let parameters = ContainerParameters(
       policy: entry.mode == .longLink || policy == .plain ? .sealed : policy,
@@ -37,7 +37,7 @@ extension VaultDirectory {
     do {
       file = try ContainerFile.open(
         store: FileBlockStore(descriptor), keys: context.keys.content, parameters: parameters,
-        excuse: TornExcuse(isExcused: isExcused), known: known,
+        excuse: excuse, known: known,
         workspace: context.workspace)
     } catch {
       if status.size == 0 {
@@ -56,6 +56,7 @@ extension VaultDirectory {
         "a commit that a crash cut short was passed over",
         metadata: ["directory": "\(id)", "inode": "\(status.inode)"])
     }
+    let isExcused = excuse.isExcused || file.healed
     let hint = isExcused ? .unknown : try checkRollback(entry, file, descriptor)
     let container = VaultContainer(file, descriptor, status, context, hint: hint)
     try checkBinding(entry, container, isExcused: isExcused)

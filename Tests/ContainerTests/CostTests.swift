@@ -12,6 +12,27 @@ import Testing
     return random.bytes(count)
   }
 
+  /// What a power cut is told by, the change time, has to be on the disk with the first sync.
+  @Test func theFirstSyncTakesTheTimesAlong() throws {
+    let bytes = try {
+      let store = RecordingStore()
+      let file = try createContainer(store, .sealed)
+      try file.write(content(9000, 1), at: 0)
+      try file.sync()
+      return store.bytes
+    }()
+    let store = RecordingStore(bytes)
+    let file = try openContainer(store)
+    for round in 0..<3 as Range<UInt64> {
+      try file.write(content(100, round), at: 0)
+      try file.sync()
+    }
+    let syncs = store.operations.compactMap { operation in
+      if case .sync(let withTimes) = operation { withTimes } else { nil }
+    }
+    #expect(syncs == [true, false, false])
+  }
+
   @Test func aSyncedOverwriteIsThreeWritesAndOneSync() throws {
     let store = RecordingStore()
     let file = try createContainer(store, .sealed)

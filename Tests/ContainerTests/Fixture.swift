@@ -25,11 +25,11 @@ func createContainer(
 
 func openContainer(
   _ store: any BlockStore, _ policy: ContentPolicy = .sealed, session: UInt64 = 2,
-  excused: Bool = false, known: KnownCommits? = nil, workspace: Workspace = Workspace()
+  excuse: TornExcuse = .none, known: KnownCommits? = nil, workspace: Workspace = Workspace()
 ) throws -> ContainerFile {
   try ContainerFile.open(
     store: store, keys: testKeys, parameters: testParameters(policy, session: session),
-    excuse: TornExcuse(isExcused: excused), known: known, workspace: workspace)
+    excuse: excuse, known: known, workspace: workspace)
 }
 
 extension ContainerFile {

@@ -31,6 +31,8 @@ import Testing
     let contentRoot: Hex
     let suite: UInt8
     let excused: Bool
+    /// Sessions that ended uncleanly.
+    let sessions: [[UInt64]]?
     let file: SparseFile
     let expect: Shown?
     let writer: String?
@@ -39,7 +41,9 @@ import Testing
       try ContainerFile.open(
         store: MemoryStore(file.bytes), keys: contentRoot.keys(suite: suite),
         parameters: ContainerParameters(policy: .sealed, session: 1_800_000_000),
-        excuse: TornExcuse(isExcused: excused), workspace: Workspace())
+        excuse: TornExcuse(
+          isExcused: excused, sessions: (sessions ?? []).map { $0[0]...$0[1] }),
+        workspace: Workspace())
     }
   }
 

@@ -294,7 +294,7 @@ FILES = cases("container/content.json") + cases("container/slots.json") + cases(
 def test_containers(case):
     def read():
         source, root = Pages(case["file"]), get(case, "content_root")
-        found = container.Container(root, source, case["suite"], case["excused"])
+        found = container.Container(root, source, case["suite"], case["excused"], case.get("sessions", ()))
         return found, list(found.extents())
 
     if "reject" in case:

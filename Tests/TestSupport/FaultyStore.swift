@@ -104,9 +104,9 @@ public final class FaultyStore: BlockStore {
   }
 
   /// Syncs, or fails.
-  public func sync() throws(Errno) {
+  public func sync(withTimes: Bool) throws(Errno) {
     try check(isWrite: true)
-    try inner.sync()
+    try inner.sync(withTimes: withTimes)
   }
 
   /// Asks, or fails.

@@ -64,7 +64,7 @@ public final class ForgetfulStore: BlockStore {
   }
 
   /// Brings pages to the medium, or fails and forgets them.
-  public func sync() throws(Errno) {
+  public func sync(withTimes: Bool) throws(Errno) {
     let bytes = cache.bytes
     let failed = state.withLock { state in
       defer {

@@ -79,7 +79,7 @@ public final class MemoryStore: BlockStore {
   }
 
   /// Nothing to wait for.
-  public func sync() throws(Errno) {}
+  public func sync(withTimes: Bool) throws(Errno) {}
 
   /// How many bytes there are.
   public func length() throws(Errno) -> UInt64 { UInt64(content.withLock { $0.count }) }

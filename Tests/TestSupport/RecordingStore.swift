@@ -12,8 +12,8 @@ public final class RecordingStore: BlockStore {
     case write(UInt64, [UInt8])
     /// The length set.
     case truncate(UInt64)
-    /// Everything before is on the medium.
-    case sync
+    /// Everything before is on the medium, perhaps with the times.
+    case sync(withTimes: Bool)
   }
 
   private let inner: MemoryStore
@@ -66,7 +66,7 @@ public final class RecordingStore: BlockStore {
   public func truncate(to length: UInt64) throws(Errno) { try apply(.truncate(length)) }
 
   /// Logs.
-  public func sync() throws(Errno) { try apply(.sync) }
+  public func sync(withTimes: Bool) throws(Errno) { try apply(.sync(withTimes: withTimes)) }
 
   /// How many bytes there are.
   public func length() throws(Errno) -> UInt64 { try inner.length() }

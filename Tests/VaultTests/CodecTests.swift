@@ -78,11 +78,14 @@ import Testing
     var state = SessionState(
       serial: 9, session: 1_700_000_000, isOpen: true, start: -5, windows: [])
     for index in 0..<70 {
-      state.add(UncleanWindow(start: Int64(index) * 10, end: Int64(index) * 10 + 5))
+      let session = UInt64(index) + 1
+      state.add(
+        UncleanWindow(
+          start: Int64(index) * 10, end: Int64(index) * 10 + 5, sessions: session...session))
     }
     #expect(state.windows.count == 64)
-    #expect(state.windows[0] == UncleanWindow(start: 0, end: 65))
-    #expect(state.windows[63] == UncleanWindow(start: 690, end: 695))
+    #expect(state.windows[0] == UncleanWindow(start: 0, end: 65, sessions: 1...7))
+    #expect(state.windows[63] == UncleanWindow(start: 690, end: 695, sessions: 70...70))
     let page = try state.sealed(with: keys)
     #expect(page.count == 4096)
     #expect(SessionState(opening: page, with: keys) == state)

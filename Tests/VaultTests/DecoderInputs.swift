@@ -42,7 +42,7 @@ enum DecoderInput: String, CaseIterable {
     case .header: return [DecoderInput.headerSeed]
     case .record: return DecoderInput.recordSeeds(keys)
     case .session:
-      let windows = (0..<64).map { UncleanWindow(start: $0, end: $0 + 1) }
+      let windows = (0..<64).map { UncleanWindow(start: $0, end: $0 + 1, sessions: 1...2) }
       let state = SessionState(serial: 3, session: 4, isOpen: true, start: 5, windows: windows)
       return (try? state.sealed(with: keys)).map { [Array($0[36...]), $0] } ?? []
     case .hint: return [[UInt8](0..<24)]
@@ -120,7 +120,7 @@ enum DecoderInput: String, CaseIterable {
     else { return true }
     for window in state.windows { _ = window.excuses(TimeSpec(seconds: .max, nanoseconds: 1)) }
     var more = state
-    more.add(UncleanWindow(start: .min, end: .max))
+    more.add(UncleanWindow(start: .min, end: .max, sessions: 0...UInt64.max))
     return more.windows.count <= 64
   }
 

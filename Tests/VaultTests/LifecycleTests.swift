@@ -124,6 +124,37 @@ import Testing
     #expect(isRejected { try clean.root.openContainer(found) })
   }
 
+  /// Data may reach the disk before the change time that would tell of the crash; the commit tells, too.
+  @Test func aCommitOfACrashedSessionNeedsNoChangeTimeToBeTorn() throws {
+    let vault = try TestVault()
+    let content = [UInt8](repeating: 1, count: 20_000)
+    let entry = try vault.root.makeFile("f", content)
+    try vault.reopen()
+    let path = "vault/tree/" + String(decoding: entry.backingName, as: UTF8.self)
+    let before = try vault.folder.contents(path)
+    do {
+      let container = try vault.root.openContainer(try vault.root.find("f"))
+      try [2].withUnsafeBytes { try container.file.write(at: 9000, from: $0) }
+      try container.commit()
+    }
+    var torn = try vault.folder.contents(path)
+    for page in 2..<torn.count / 4096 {
+      let bytes = page * 4096..<(page + 1) * 4096
+      if bytes.upperBound > before.count || torn[bytes] != before[bytes] {
+        torn.replaceSubrange(bytes, with: repeatElement(0, count: 4096))
+      }
+    }
+    try vault.crash()
+    // Later than the window, however much the clock that stamps inodes lags.
+    usleep(100_000)
+    let file = try vault.folder.makeFile(path, torn)
+    _ = consume file
+    #expect(try vault.root.content("f") == content)
+    // The next session has nothing to excuse, but still knows of the one that crashed.
+    try vault.reopen()
+    #expect(try vault.root.content("f") == content)
+  }
+
   @Test func afterACrashAnEmptyDirectoryWithoutRecordGetsANewOne() throws {
     let vault = try TestVault()
     try vault.root.makeDirectory("d")

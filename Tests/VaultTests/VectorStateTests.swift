@@ -66,7 +66,11 @@ import Testing
       #expect(found.number == known.number, "\(vector.name)")
       var windows = found.windows
       if known.state == 1 { #expect(windows.removeLast().start == known.start) }
-      #expect(windows.map { [$0.start, $0.end] } == known.windows, "\(vector.name)")
+      let shown = windows.map { window in
+        [window.start, window.end]
+          + [window.sessions.lowerBound, window.sessions.upperBound].map { Int64($0) }
+      }
+      #expect(shown == known.windows, "\(vector.name)")
     }
   }
 
@@ -82,10 +86,13 @@ import Testing
 
   @Test func windowsExcuseAsKnown() throws {
     for vector in try Vectors.cases("session/excuses.json", as: Excuse.self) {
-      var windows = vector.windows.map { UncleanWindow(start: $0[0], end: $0[1]) }
+      var windows = vector.windows.map {
+        UncleanWindow(start: $0[0], end: $0[1], sessions: UInt64($0[2])...UInt64($0[3]))
+      }
       if vector.state == 1 {
-        windows.append(
-          UncleanWindow(start: min(vector.start, vector.now), end: max(vector.start, vector.now)))
+        let state = SessionState(
+          serial: 1, session: 1, isOpen: true, start: vector.start, windows: windows)
+        windows.append(state.window(until: vector.now))
       }
       let time = TimeSpec(
         seconds: vector.ctime / 1_000_000_000,

@@ -12,10 +12,11 @@ class _Cases:
     def __init__(self):
         self.cases = []
 
-    def add(self, name, builder, length=None, excused=False, **outcome):
+    def add(self, name, builder, length=None, excused=False, sessions=(), **outcome):
         pages = builder if isinstance(builder, dict) else builder.pages
         self.cases.append({"name": name, "content_root": ROOT.hex(), "suite": 1,
-                           "excused": excused, "file": sparse(pages, length), **outcome})
+                           "excused": excused, **({"sessions": sessions} if sessions else {}),
+                           "file": sparse(pages, length), **outcome})
 
 
 def _is(size, commit, *data, **more):
@@ -159,6 +160,10 @@ def _torn_tree(out):
     out.add("newer tree torn", b, reject="block")
     out.add("newer tree torn, excused: the older counts", b, excused=True,
             **_is(6000, 1, FIRST, healed=True))
+    out.add("newer tree torn, its session ended uncleanly: the older counts", b,
+            sessions=[[1, 5], [b.session, b.session]], **_is(6000, 1, FIRST, healed=True))
+    out.add("newer tree torn, another session ended uncleanly", b,
+            sessions=[[b.session + 1, b.session + 9]], reject="block")
 
 
 def faults():

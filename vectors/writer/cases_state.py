@@ -91,8 +91,8 @@ def session_files():
     def page(of, body=None):
         return sessions.seal_page(keys, body or of.body(), rng.take(12))
 
-    first, second = session(4), session(5, state=1, windows=[(start - 10**12, start - 10**9)])
-    many = session(9, windows=[(i * 10, i * 10 + 5) for i in range(63)] + [(-(2**63), 2**63 - 1)])
+    first, second = session(4), session(5, state=1, windows=[(start - 10**12, start - 10**9, 1_699_999_000, 1_699_999_002)])
+    many = session(9, windows=[(i * 10, i * 10 + 5, i, i) for i in range(63)] + [(-(2**63), 2**63 - 1, 0, 2**63 - 1)])
     cases = []
     for name, one, two, best in (
         ("first page only, never opened", page(first), b"", first),
@@ -113,6 +113,7 @@ def session_files():
         ("state 2", page(None, body[:16] + b"\2" + body[17:]), None),
         ("65 windows", page(None, body[:17] + b"\x41" + body[18:]), None),
         ("zero field", page(None, body[:20] + b"\1" + body[21:]), None),
+        ("sessions of a window in the wrong order", page(None, body[:48] + body[56:64] + body[48:56] + body[64:]), None),
         ("bytes after the windows", page(None, body[:-1] + b"\1"), None),
     ):
         given_file = _base(keys, one, b"", 2 * PAGE if length is None else length)
@@ -123,7 +124,7 @@ def session_files():
 def excuses():
     """Whether a change time lies in an unclean window."""
     second = 10**9
-    windows = [(100 * second, 200 * second), (400 * second, 400 * second)]
+    windows = [(100 * second, 200 * second, 100, 100), (400 * second, 400 * second, 400, 400)]
     cases = []
     for name, ctime, state in (
         ("before", 97 * second, 0), ("just before the grace", 98 * second - 1, 0),

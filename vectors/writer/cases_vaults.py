@@ -14,7 +14,7 @@ from .vaults import Backing, VaultWriter
 _TYPES = {stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFLNK: "symlink",
           stat.S_IFIFO: "fifo"}
 FULL = ((records.SEALED, 1), (records.SEALED_COMPRESSED, 0))
-ALWAYS = (0, 2**63 - 1)
+ALWAYS = (0, 2**63 - 1, 1, 1)
 
 
 def _tree(w):

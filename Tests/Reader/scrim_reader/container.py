@@ -160,10 +160,10 @@ def _parse_body(head, body):
 
 
 class Container:
-    """One container. `source` has pread(count, offset) and length()."""
+    """One container. `source` has pread(count, offset) and length(); `unclean` are ranges of sessions."""
 
-    def __init__(self, content_root, source, suite, excused=False):
-        self.root, self.source = content_root, source
+    def __init__(self, content_root, source, suite, excused=False, unclean=()):
+        self.root, self.source, self.unclean = content_root, source, unclean
         self.healed = None
         self._keys = {}
         self._opening = None
@@ -198,7 +198,7 @@ class Container:
         require(new.commit != old.commit, "slot: both have the same commit number")
         same = new.file_id == old.file_id and new.policy == old.policy
         require(same and new.block_log == old.block_log, "slot: they are of different files")
-        if excused:
+        if excused or any(first <= new.session <= last for first, last in self.unclean):
             self.slot = new
             try:
                 self.verify_tree()

@@ -11,22 +11,28 @@ GRACE = 2_000_000_000
 
 
 class Session(namedtuple("Session", "serial number state start windows")):
-    """`windows` is a list of (start, end) in Unix nanoseconds."""
+    """`windows` is a list of (start, end, first session, last session), times in Unix nanoseconds."""
 
     __slots__ = ()
 
     def body(self):
         out = struct.pack("<QQBB6xq", self.serial, self.number, self.state, len(self.windows),
                           self.start)
-        out += b"".join(struct.pack("<qq", *window) for window in self.windows)
+        out += b"".join(struct.pack("<qqQQ", *window) for window in self.windows)
         return out + bytes(PAGE - 36 - len(out))
+
+    def all_windows(self, now):
+        if self.state == CLEAN:
+            return list(self.windows)
+        return [*self.windows, (min(self.start, now), max(self.start, now), self.number, self.number)]
 
     def excuses(self, ctime, now):
         """Whether torn commits are excused for a backing inode with this ctime."""
-        windows = list(self.windows)
-        if self.state == OPEN:
-            windows.append((min(self.start, now), max(self.start, now)))
-        return any(start - GRACE <= ctime <= end for start, end in windows)
+        return any(start - GRACE <= ctime <= end for start, end, _, _ in self.all_windows(now))
+
+    def unclean(self, now):
+        """The ranges of sessions that ended uncleanly."""
+        return [window[2:] for window in self.all_windows(now)]
 
 
 def seal_page(keys, body, nonce):
@@ -41,8 +47,10 @@ def open_page(keys, page):
     state, count = body[16], body[17]
     require(state in (CLEAN, OPEN), "session: unknown state")
     require(count <= 64, "session: number of windows")
-    require(is_zero(body[18:24]) and is_zero(body[32 + 16 * count :]), "session: zero field")
-    windows = [(i64(body, at), i64(body, at + 8)) for at in range(32, 32 + 16 * count, 16)]
+    require(is_zero(body[18:24]) and is_zero(body[32 + 32 * count :]), "session: zero field")
+    windows = [(i64(body, at), i64(body, at + 8), u64(body, at + 16), u64(body, at + 24))
+               for at in range(32, 32 + 32 * count, 32)]
+    require(all(first <= last for _, _, first, last in windows), "session: sessions of a window")
     return Session(u64(body, 0), u64(body, 8), state, i64(body, 24), windows)
 
 

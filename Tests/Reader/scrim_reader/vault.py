@@ -139,7 +139,8 @@ class Vault:
         fd = os.open(node.backing(), os.O_RDONLY | os.O_NOFOLLOW)
         try:
             excused = self.excused(os.fstat(fd))
-            found = Container(self.keys.content, FileSource(fd), self.keys.suite, excused)
+            found = Container(self.keys.content, FileSource(fd), self.keys.suite, excused, self.session.unclean(self.now))
+            excused = excused or found.healed is not None
             if found.slot is not None:
                 self._check_place(found.slot, node, excused)
                 self._check_hint(found.slot, fd, excused)
