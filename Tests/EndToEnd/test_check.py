@@ -232,7 +232,8 @@ def test_a_terminal_is_shown_the_progress(filled):
     main, terminal = pty.openpty()
     try:
         command = [SCRIM, "check", filled.path, "--deep", "--passphrase-file", filled.passphrase_file]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal, timeout=120)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal, timeout=120,
+                              env={**os.environ, "TERM": "xterm"})
         os.set_blocking(main, False)
         shown = os.read(main, 1 << 16).decode()
     finally:

@@ -134,6 +134,7 @@ def test_watch_draws_on_a_terminal_until_interrupted(mount):
     with open(mount / "held open", "wb"):
         pid, terminal = pty.fork()
         if pid == 0:
+            os.environ["TERM"] = "xterm"
             os.execv(SCRIM, [os.fspath(SCRIM), "status", os.fspath(mount.point), "--watch"])
         shown = b""
         while shown.count(b"\x1b[H") < 2:

@@ -49,6 +49,9 @@ def test_each_exit_code_of_the_documentation_is_what_a_real_call_ends_with(works
     # Right after the magic, docs/format.md §4.
     header[8] = 9
     (later / "scrim.vault").write_bytes(header)
+    halved = workspace.path / "halved"
+    shutil.copytree(vault.path, halved)
+    shutil.copytree(vault.path, halved / "scrim.rekey")
     with vault.mount() as mount:
         (mount / "file").write_bytes(os.urandom(30000))
         (mount / "folder").mkdir()
@@ -86,6 +89,7 @@ def test_each_exit_code_of_the_documentation_is_what_a_real_call_ends_with(works
         19: code("init", unreadable, *secret(vault)),
         20: code("ls", later, *secret(vault)),
         21: code("ls", vault.path),
+        24: code("ls", halved, *secret(vault)),
     }
     table = CLI.read_text().split("## Exit codes")[1].split("\n## ")[0]
     documented = {int(number) for number in re.findall(r"^\| (\d+) \|", table, flags=re.M)}

@@ -170,7 +170,7 @@ def test_a_vault_in_two_parts_is_refused_and_each_part_is_a_vault(vault, workspa
                                 vault.folder / "new recovery"], stdout=subprocess.PIPE)
     for _ in range(200):
         process.stdout.readline()
-    assert "open for writing by process" in fails(LOCKED, "convert", "--rekey", vault.path, *secret)
+    assert "locked by process" in fails(LOCKED, "convert", "--rekey", vault.path, *secret)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     part = vault.path / "scrim.rekey"

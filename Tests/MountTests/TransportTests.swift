@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Testing
 
@@ -101,10 +102,8 @@ import Testing
   func slowKindsOfRequestsDoNotHoldUpTheirQueue() throws {
     let server = try ServerProcess(["io_uring=on"])
     let mountPoint = server.mountPoint
-    func readAlone(_ name: String) throws {
-      var first = cpu_set_t()
-      withUnsafeMutableBytes(of: &first) { $0[0] = 1 }
-      guard sched_setaffinity(0, MemoryLayout<cpu_set_t>.size, &first) == 0 else {
+    @Sendable func readAlone(_ name: String) throws {
+      guard scrim_pin_thread(0) == 0 else {
         throw TransportTestError(description: "no way onto the first processor")
       }
       let file = try Client.open("\(mountPoint)/\(name)", O_RDONLY | O_DIRECT_FLAG)
