@@ -34,7 +34,7 @@ def stress(folder, stressor):
         ["stress-ng", f"--{stressor}", "2", "--timeout", f"{SECONDS}s", "--verify",
          "--temp-path", folder, "--oomable"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=SECONDS + 120, check=False)
+        timeout=SECONDS + 120, check=False, cwd=folder)
     return done.returncode, done.stdout
 
 
