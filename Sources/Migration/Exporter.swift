@@ -6,11 +6,11 @@ public import Vault
 
 /// Takes files out of a vault: a name exists outside only when what it names is whole, so a run that
 /// is killed can be started again. What is damaged is left out and reported.
-public final class Exporter: Sendable {
+public final class Exporter: Sendable, TransferRun {
   let base: SharedFD
   private let leavesNodes: Bool
   let observer: MigrationObserver
-  private let failure = Mutex<TransferError?>(nil)
+  let failures = Failures()
   private let queue = JobQueue<ExportItem>(capacity: 64)
   private let walk = Mutex(Walk())
 
@@ -84,25 +84,7 @@ public final class Exporter: Sendable {
         report(folder.path, error)
       }
     }
-    if let failure = failure.withLock({ $0 }) { return .failed(failure) }
-    return observer.wantsStop() ? .stopped : .complete
-  }
-
-  private var isStopping: Bool {
-    failure.withLock { $0 != nil } || observer.wantsStop()
-  }
-
-  private func report(_ path: [UInt8], _ error: TransferError) {
-    if case .stopped = error { return }
-    if error.endsEverything {
-      failure.withLock { $0 = $0 ?? error }
-    } else {
-      observer.report(.problem(path: path, error.problem))
-    }
-  }
-
-  private func reportLosses(_ path: [UInt8], _ losses: [String]) {
-    for loss in losses { observer.report(.problem(path: path, .notKept(loss))) }
+    return end
   }
 
   // MARK: Walking

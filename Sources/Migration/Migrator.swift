@@ -8,14 +8,13 @@ import Vault
 /// A name exists in the vault only when what it names is whole and synced, so a run that is killed
 /// can be started again with the same arguments: what is there with the same size and modification
 /// time is not copied again.
-public final class Migrator: Sendable {
+public final class Migrator: Sendable, TransferRun {
   let destination: MigrationDestination
   let options: MigrationOptions
   let observer: MigrationObserver
   let removals = Mutex(Removals())
   let room = Room()
-  /// What ended everything early.
-  private let failure = Mutex<TransferError?>(nil)
+  let failures = Failures()
   private let queue = JobQueue<Item>(capacity: 64)
   let walk = Mutex(Walk())
 
@@ -80,25 +79,7 @@ public final class Migrator: Sendable {
     // Files that a stopped run has copied may go: they are as safe as those of a whole run.
     removeSources(buffer, all: !isStopping)
     if !isStopping { finishFolders() }
-    if let failure = failure.withLock({ $0 }) { return .failed(failure) }
-    return observer.wantsStop() ? .stopped : .complete
-  }
-
-  private var isStopping: Bool {
-    failure.withLock { $0 != nil } || observer.wantsStop()
-  }
-
-  func report(_ path: [UInt8], _ error: TransferError) {
-    if case .stopped = error { return }
-    if error.endsEverything {
-      failure.withLock { $0 = $0 ?? error }
-    } else {
-      observer.report(.problem(path: path, error.problem))
-    }
-  }
-
-  func reportLosses(_ path: [UInt8], _ losses: [String]) {
-    for loss in losses { observer.report(.problem(path: path, .notKept(loss))) }
+    return end
   }
 
   // MARK: Walking

@@ -8,14 +8,12 @@ public import Vault
 ///
 /// An entry leaves the old vault only when the new one has it whole, synced and read back, so a run that is
 /// killed can be started again; at any moment each entry is whole in one of the two.
-public final class Rekeyer: Sendable {
+public final class Rekeyer: Sendable, TransferRun {
   let old: Vault
   let new: Vault
   let observer: MigrationObserver
-  /// Whether something was left, so that its directory cannot be empty.
-  let hasLeft = Atomic<Bool>(false)
   let room = Room()
-  private let failure = Mutex<TransferError?>(nil)
+  let failures = Failures()
   private let queue = JobQueue<RekeyItem>(capacity: 64)
   let state = Mutex(State())
 
@@ -81,26 +79,7 @@ public final class Rekeyer: Sendable {
       removeLinks(buffer)
       finishFolders()
     }
-    if let failure = failure.withLock({ $0 }) { return .failed(failure) }
-    return observer.wantsStop() ? .stopped : .complete
-  }
-
-  var isStopping: Bool {
-    failure.withLock { $0 != nil } || observer.wantsStop()
-  }
-
-  func report(_ path: [UInt8], _ error: TransferError) {
-    if case .stopped = error { return }
-    hasLeft.store(true, ordering: .relaxed)
-    if error.endsEverything {
-      failure.withLock { $0 = $0 ?? error }
-    } else {
-      observer.report(.problem(path: path, error.problem))
-    }
-  }
-
-  func reportLosses(_ path: [UInt8], _ losses: [String]) {
-    for loss in losses { observer.report(.problem(path: path, .notKept(loss))) }
+    return end
   }
 
   // MARK: Walking
@@ -266,7 +245,7 @@ public final class Rekeyer: Sendable {
     let (directory, target) = (folder.directory, folder.target)
     guard try inVault({ () throws(VaultError) in try directory.isEmpty() }) else {
       // What was left has been told.
-      if hasLeft.load(ordering: .relaxed) { return }
+      if failures.haveOccurred { return }
       throw .occupied("it still holds something; 'scrim check' tells what")
     }
     let descriptor = try inVault { () throws(VaultError) in try directory.descriptor() }

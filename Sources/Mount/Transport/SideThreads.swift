@@ -68,7 +68,7 @@ final class SideThreads: Sendable {
   func takeFinished() -> [Work] {
     guard hasFinished.exchange(false, ordering: .acquiring) else { return [] }
     return state.change { state in
-      defer { state.finished.removeAll(keepingCapacity: true) }
+      defer { state.finished = [] }
       return state.finished
     }
   }
