@@ -272,7 +272,7 @@ def main():
     if os.environ.get("DRY") == "1":
         print(json.dumps(results.as_json(), indent=1))
         return
-    report.write(results, words)
+    report.write(results, words, is_partial=bool(os.environ.get("LINES")))
     print(f"bench: wrote {report.DOCS / 'performance.md'}")
     for entry in results.skipped:
         print(f"bench: left out {entry['contender']} ({entry['place']}, {entry['what']}): "

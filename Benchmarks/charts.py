@@ -5,7 +5,7 @@ from math import ceil, floor, log10
 
 COLORS = {
     "bare": "#8b949e", "passthrough_ll": "#b1a7c9", "plain": "#2da44e", "sealed": "#2f6fdd",
-    "compressed": "#1b9aaa", "sealed-compressed": "#6f5bd6", "gocryptfs": "#d97706",
+    "writeback": "#79a8f0", "compressed": "#1b9aaa", "sealed-compressed": "#6f5bd6", "gocryptfs": "#d97706",
     "securefs": "#c2410c", "encfs": "#b45309", "cryfs": "#92400e",
 }
 LEFT, WIDTH, BAR, GAP, ROW_GAP, TOP = 190, 820, 11, 2, 22, 46

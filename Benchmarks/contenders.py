@@ -152,9 +152,9 @@ class Cryfs(Contender):
 class Scrim(Contender):
     family = "scrim"
 
-    def __init__(self, content):
-        super().__init__(content)
-        self.content = content
+    def __init__(self, name, content=None, options=()):
+        super().__init__(name)
+        self.content, self.options = content or name, options
 
     def version(self):
         return call([SCRIM, "--version"]).strip().split()[-1]
@@ -170,7 +170,7 @@ class Scrim(Contender):
               "low", "--content", "sealed" if is_plain else self.content,
               "--names", "plain" if is_plain else "sealed"])
         call([SCRIM, "mount", str(self.backing), str(self.folder), "--passphrase-file",
-              str(password)])
+              str(password), *self.options])
 
     def setup(self, scratch):
         super().setup(scratch)
@@ -191,8 +191,9 @@ class Scrim(Contender):
 def everyone():
     return [Bare("bare"), PassthroughLL("passthrough_ll"), Bindfs("bindfs"),
             Gocryptfs("gocryptfs"), Securefs("securefs"), Encfs("encfs"), Cryfs("cryfs"),
-            Scrim("plain"), Scrim("sealed"), Scrim("compressed"), Scrim("sealed-compressed")]
+            Scrim("plain"), Scrim("sealed"), Scrim("writeback", "sealed", ("-o", "writeback")),
+            Scrim("compressed"), Scrim("sealed-compressed")]
 
 
 PEERS = ("gocryptfs", "securefs", "encfs", "cryfs")
-SCRIMS = ("plain", "sealed", "compressed", "sealed-compressed")
+SCRIMS = ("plain", "sealed", "writeback", "compressed", "sealed-compressed")

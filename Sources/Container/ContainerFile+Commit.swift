@@ -135,8 +135,13 @@ extension ContainerFile {
     if isChanged || isRepeatDue || (isListPartial && statesAllFreePages) {
       let isRepeat = !isChanged && (history.durable == history.commit || history.isRepeat)
       try prepareToWrite()
+      if let tail, fitsInline || tail.bytes.count > Header.tailRoom(bindings: names.count) {
+        try unpack()
+      }
       if fitsInline {
         try gatherInline()
+      } else if canPack {
+        try pack()
       } else {
         try flush()
         tree.grow(toHold: blocks(for: logicalSize))
@@ -252,7 +257,14 @@ extension ContainerFile {
     header.bindings = names
     header.bindingsOverflow = namesOverflow
     header.isAlone = history.isAlone && target == .same
-    header.content = isInline ? .inline(inlineContent) : .tree(tree.rootReferences)
+    header.content =
+      if isInline {
+        .inline(inlineContent)
+      } else if let tail {
+        .packed(tree.rootReferences[0], tail)
+      } else {
+        .tree(tree.rootReferences)
+      }
 
     let scratch = workspace.takeScratch()
     defer { workspace.give(scratch) }

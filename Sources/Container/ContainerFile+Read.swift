@@ -64,7 +64,7 @@ extension ContainerFile {
       let block = position >> policy.blockShift
       let inBlock = Int(position & UInt64(policy.blockSize - 1))
       let span = try tree.locate(block)
-      if let references = span.references, !references.pointee.isHole {
+      if let references = span.references, !references.pointee.isHole || tail(of: block) != nil {
         if !policy.isCompressed {
           done += try readRun(
             span, block, from: inBlock, into: target + done, count: count - done, &cipher)
@@ -85,6 +85,9 @@ extension ContainerFile {
       }
     }
   }
+
+  /// What the header holds of a block.
+  @inline(__always) func tail(of block: UInt64) -> BlockTail? { block == 0 ? tail : nil }
 
   // MARK: 4 KiB blocks
 
@@ -234,9 +237,10 @@ extension ContainerFile {
     let scratch = workspace.takeScratch()
     defer { workspace.give(scratch) }
     if isWhole {
-      try pages.decode(reference, into: target.buffer(part), scratch, &cipher)
+      try pages.decode(reference, tail(of: block), into: target.buffer(part), scratch, &cipher)
     } else {
-      try pages.decode(reference, into: scratch.block.buffer(policy.blockSize), scratch, &cipher)
+      try pages.decode(
+        reference, tail(of: block), into: scratch.block.buffer(policy.blockSize), scratch, &cipher)
       cache.store(block, UnsafeRawBufferPointer(scratch.block.buffer(policy.blockSize)))
       target.copyMemory(from: scratch.block + inBlock, byteCount: part)
     }

@@ -9,6 +9,7 @@ extension ContainerFile {
     guard size <= Format.maximumSize else { throw .tooLarge }
     try lock.withWriteLock { () throws(ContainerError) in
       if size == logicalSize { return }
+      try unpack(isOverwritten: size == 0)
       isChanged = true
       if size < logicalSize { try shrink(to: size) }
       logicalSize = size
@@ -50,7 +51,7 @@ extension ContainerFile {
     try lock.withWriteLock { () throws(ContainerError) in
       let end = try checkedEnd(offset, count)
       try punch(at: offset, count: count)
-      if !keepSize { extend(to: end) }
+      if !keepSize { try extend(to: end) }
     }
   }
 
@@ -67,12 +68,13 @@ extension ContainerFile {
   ) throws(ContainerError) {
     try lock.withWriteLock { () throws(ContainerError) in
       let end = try checkedEnd(offset, count)
-      if !keepSize { extend(to: end) }
+      if !keepSize { try extend(to: end) }
     }
   }
 
-  private func extend(to size: UInt64) {
+  private func extend(to size: UInt64) throws(ContainerError) {
     if size <= logicalSize { return }
+    try unpack()
     logicalSize = size
     isChanged = true
   }
@@ -86,6 +88,7 @@ extension ContainerFile {
   private func punch(at offset: UInt64, count: UInt64) throws(ContainerError) {
     guard offset < logicalSize, count > 0 else { return }
     try relieve()
+    try unpack(isOverwritten: offset == 0 && count >= logicalSize)
     let end = offset + min(count, logicalSize - offset)
     isChanged = true
     let firstWhole = blocks(for: offset)
@@ -191,7 +194,7 @@ extension ContainerFile {
       var count: UInt64 = 1
       if upcoming != block {
         let span = try tree.locate(block)
-        isData = span.references.map { !$0.pointee.isHole } ?? false
+        isData = span.references.map { !$0.pointee.isHole || tail(of: block) != nil } ?? false
         if span.references == nil { count = min(span.count, upcoming - block) }
       }
       if isData == data { return max(offset, block << policy.blockShift) }

@@ -102,14 +102,34 @@ extension ContainerFile {
     }
   }
 
+  /// Encodes the only block of a file.
+  ///
+  /// - Parameters:
+  ///   - source: Its content.
+  ///   - tailRoom: How many of the stored bytes the header may take.
+  ///   - scratch: Gets the stored bytes, in its run.
+  /// - Returns: How many bytes they are, and their codec.
+  func encode(
+    _ source: UnsafeRawBufferPointer, tailRoom: Int, _ scratch: Scratch
+  ) -> (length: Int, codec: Codec) {
+    let isTried = trial.shouldTry()
+    let shrunk =
+      isTried
+      ? compress(source, into: scratch.run, tailRoom: tailRoom, scratch.compressor) : nil
+    if isTried { trial.note(shrank: shrunk != nil) }
+    if let shrunk { return (shrunk, .zstd) }
+    scratch.run.buffer(source.count).copyMemory(from: source)
+    return (source.count, .raw)
+  }
+
   /// Compresses if it saves an eighth, and a page at least: less is not worth the time that every
   /// read of it takes.
   private func compress(
-    _ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawPointer,
+    _ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawPointer, tailRoom: Int = 0,
     _ compressor: Compressor
   ) -> Int? {
     let pageCount = Format.pages(for: source.count)
-    let room = (pageCount - max(1, pageCount / 8)) << 12
+    let room = (pageCount - max(1, pageCount / 8)) << 12 + tailRoom
     guard room > 0 else { return nil }
     return compressor.compress(
       source, into: target.buffer(room), level: workspace.compressionLevel)

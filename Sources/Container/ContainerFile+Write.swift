@@ -17,6 +17,11 @@ extension ContainerFile {
       let end = offset.addingReportingOverflow(UInt64(buffer.count))
       guard !end.overflow, end.partialValue <= Format.maximumSize else { throw .tooLarge }
       try relieve()
+      // What goes to pages at once may fail, and must find the old content then.
+      let isOverwritten =
+        offset == 0 && UInt64(buffer.count) >= logicalSize
+        && buffer.count < ContainerFile.directLimit
+      try unpack(isOverwritten: isOverwritten)
       var done = 0
       while done < buffer.count {
         let position = offset + UInt64(done)
@@ -89,14 +94,36 @@ extension ContainerFile {
 
   private func loadStored(_ block: UInt64, into entry: BlockBuffer.Entry) throws(ContainerError) {
     let span = try tree.locate(block)
-    guard let reference = span.references, !reference.pointee.isHole else {
+    guard let reference = span.references,
+      !reference.pointee.isHole || tail(of: block) != nil
+    else {
       entry.memory.zero(from: 0, count: entry.capacity)
       return
     }
     var cipher = pages.cipher()
     let scratch = workspace.takeScratch()
     defer { workspace.give(scratch) }
-    try pages.decode(reference, into: entry.memory.buffer(entry.capacity), scratch, &cipher)
+    try pages.decode(
+      reference, tail(of: block), into: entry.memory.buffer(entry.capacity), scratch, &cipher)
+  }
+
+  /// Takes the block whose tail is in the header into the buffer, where it can be changed.
+  ///
+  /// - Parameter isOverwritten: Whether the caller replaces or drops the whole content.
+  /// - Throws: As reading the block does.
+  func unpack(isOverwritten: Bool = false) throws(ContainerError) {
+    guard tail != nil else { return }
+    if !isOverwritten { _ = try bufferedBlock(0, toHold: Int(logicalSize)) }
+    drop(try tree.mutableSpan(0).references)
+    tail = nil
+    cache.invalidate()
+    isChanged = true
+  }
+
+  /// Makes a reference a hole.
+  private func drop(_ slot: UnsafeMutablePointer<Reference>) {
+    if !slot.pointee.isHole { allocator.release(slot.pointee.extent) }
+    slot.pointee = .hole
   }
 
   // MARK: Storing blocks
@@ -148,6 +175,43 @@ extension ContainerFile {
       for block in blocks[next..<(next + count)] { buffer.remove(block) }
       next += count
     }
+  }
+
+  /// Whether the header may take the end of the file's only block.
+  var canPack: Bool {
+    policy.isCompressed && logicalSize <= UInt64(policy.blockSize) && tree.depth == 0
+      && buffer[0] != nil
+  }
+
+  /// Stores the only block, but what does not fill a page in the header.
+  func pack() throws(ContainerError) {
+    guard let entry = buffer[0] else { return }
+    let scratch = workspace.takeScratch()
+    defer { workspace.give(scratch) }
+    let room = Header.tailRoom(bindings: names.count)
+    let slot = try tree.mutableSpan(0).references
+    let source = UnsafeRawPointer(entry.memory).buffer(storedCount(0, entry))
+    let (length, codec) = encode(source, tailRoom: room, scratch)
+    let rest = length <= room ? length : length & (Format.pageSize - 1)
+    let kept = rest <= room ? rest : 0
+    let inPages = length - kept
+    if inPages > 0 {
+      let pageCount = Format.pages(for: inPages)
+      scratch.run.zero(from: inPages + kept, count: max(0, pageCount << 12 - length))
+      scratch.references[0] = Reference(
+        page: 0, length: inPages, codec: kept > 0 ? .raw : codec, epoch: pages.limits.epoch)
+      let bytes = [UInt8]((scratch.run + inPages).buffer(kept))
+      var cipher = pages.cipher()
+      try cipher.seal(scratch.references, scratch.run, into: scratch.run)
+      pages.seals += 1
+      scratch.slots[0] = slot
+      try place(scratch, blocks: 1, pageCount: pageCount)
+      tail = kept > 0 ? BlockTail(codec: codec, bytes: bytes) : nil
+    } else {
+      drop(slot)
+      tail = BlockTail(codec: codec, bytes: [UInt8](scratch.run.buffer(kept)))
+    }
+    buffer.remove(0)
   }
 
   /// Bytes of a buffered block that need to be stored.

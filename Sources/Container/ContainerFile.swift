@@ -36,6 +36,9 @@ public final class ContainerFile: @unchecked Sendable {
   var isChanged: Bool
   /// Whether the last commit holds the content in its header.
   var isInline: Bool
+  /// End of the only block if the header holds it; the tree's first reference names the pages before
+  /// it. Gone before anything changes the content.
+  var tail: BlockTail?
   var history: History
   /// The free list of the last commit as its header states it, until a writer needs it.
   var unloadedList: UnloadedList?
@@ -117,6 +120,11 @@ public final class ContainerFile: @unchecked Sendable {
       tree = Tree(
         pages: pages, allocator: allocator, workspace: workspace, references: references,
         depth: header.depth)
+    case .packed(let reference, let bytes):
+      isInline = false
+      tail = bytes
+      tree = Tree(
+        pages: pages, allocator: allocator, workspace: workspace, references: [reference], depth: 0)
     }
     if !isNew {
       unloadedList = UnloadedList(

@@ -53,6 +53,8 @@ public struct ContainerSalvage {
     case .inline(let bytes):
       try write(bytes, to: target)
       result.kept = bytes.isEmpty ? 0 : 1
+    case .packed(let reference, let tail):
+      try copyBlock(reference, tail, 0, target, Scratch(), &result, progress)
     case .tree(let references):
       let scratch = Scratch()
       for (index, reference) in references.enumerated() {
@@ -88,7 +90,7 @@ public struct ContainerSalvage {
     let first = index * coverage
     if reference.isHole || first >= blockCount { return }
     if level == 0 {
-      return try copyBlock(reference, index, target, scratch, &result, progress)
+      return try copyBlock(reference, nil, index, target, scratch, &result, progress)
     }
     let page = UnsafeMutableRawPointer.allocate(byteCount: Format.pageSize, alignment: 64)
     defer { page.deallocate() }
@@ -111,8 +113,8 @@ public struct ContainerSalvage {
   }
 
   private func copyBlock(
-    _ reference: Reference, _ index: UInt64, _ target: ContainerFile, _ scratch: Scratch,
-    _ result: inout Result, _ progress: (UInt64) -> Void
+    _ reference: Reference, _ tail: BlockTail?, _ index: UInt64, _ target: ContainerFile,
+    _ scratch: Scratch, _ result: inout Result, _ progress: (UInt64) -> Void
   ) throws(ContainerError) {
     let block = UnsafeMutableRawBufferPointer.allocate(
       byteCount: policy.blockSize, alignment: Format.pageSize)
@@ -120,7 +122,7 @@ public struct ContainerSalvage {
     var cipher = pages.cipher()
     var copied = reference
     do throws(ContainerError) {
-      try pages.decode(&copied, into: block, scratch, &cipher)
+      try pages.decode(&copied, tail, into: block, scratch, &cipher)
     } catch {
       try passOver(error)
       result.lost += 1

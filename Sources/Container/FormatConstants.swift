@@ -30,6 +30,8 @@ enum Format {
   static let bindingLimit = 16
   /// §8.6: largest inline content, in bytes, with up to two bindings.
   static let inlineLimit = 3904
+  /// §8.2: bytes of a packed block's reference, and of what is said of its tail.
+  static let packedFixedCount = 44
   /// §8.2: references in the header.
   static let rootFanout = 80
   /// §8.3: references in a node.

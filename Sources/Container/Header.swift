@@ -26,6 +26,8 @@ struct Header {
     case inline([UInt8])
     /// 80 references.
     case tree([Reference])
+    /// The only block: its whole pages, and what follows them.
+    case packed(Reference, BlockTail)
   }
 
   var limits: ReferenceLimits {
@@ -38,12 +40,19 @@ struct Header {
       - Format.extentCount * extents
   }
 
+  /// Bytes of a block's tail that fit beside so many bindings, and beside a few extents, which would
+  /// take a page of their own otherwise.
+  static func tailRoom(bindings: Int) -> Int {
+    inlineRoom(bindings: bindings, extents: 4) - Format.packedFixedCount
+  }
+
   /// Extents that fit into the header beside the content.
   var extentRoom: Int {
     let used =
       switch content {
       case .inline(let bytes): bytes.count
       case .tree: Format.rootFanout * Format.referenceCount
+      case .packed(_, let tail): Format.packedFixedCount + tail.bytes.count
       }
     let room = Format.bodyCount - Format.bodyFixedCount - Binding.count * bindings.count - used
     return min(Format.headerExtentLimit, max(0, room / Format.extentCount))
@@ -97,9 +106,25 @@ struct Header {
         body.storeBytes(of: reference, toByteOffset: offset, as: Reference.self)
         offset += Format.referenceCount
       }
+    case .packed(let pages, let tail):
+      body.store(UInt8(2), at: 16)
+      body.storeBytes(of: pages, toByteOffset: offset, as: Reference.self)
+      offset += Format.referenceCount
+      body.store(UInt16(tail.bytes.count), at: offset)
+      body.store(tail.codec.rawValue, at: offset + 2)
+      offset += 4
+      tail.bytes.withUnsafeBytes { (body + offset).buffer($0.count).copyMemory(from: $0) }
     }
   }
 
+}
+
+/// The end of a small file's only block that lies in the header, after the block's whole pages.
+struct BlockTail {
+  /// Codec of the whole block.
+  var codec: Codec
+  /// The last stored bytes of the block, at least one.
+  var bytes: [UInt8]
 }
 
 // MARK: Decoding
@@ -182,9 +207,30 @@ extension Header {
         references.append(reference)
       }
       content = .tree(references)
+    case 2:
+      guard let packed = decodePacked(body, offset: offset) else { return false }
+      end = offset + Format.packedFixedCount + packed.tail.bytes.count
+      content = .packed(packed.pages, packed.tail)
     default:
       return false
     }
     return (body + end).isZero(count: Format.bodyCount - end)
+  }
+
+  private func decodePacked(
+    _ body: UnsafeRawPointer, offset: Int
+  ) -> (pages: Reference, tail: BlockTail)? {
+    guard policy.isCompressed, depth == 0, size >= 1, size <= UInt64(policy.blockSize),
+      offset + Format.packedFixedCount <= Format.bodyCount
+    else { return nil }
+    let pages = body.loadUnaligned(fromByteOffset: offset, as: Reference.self)
+    let at = offset + Format.referenceCount
+    let count = Int(body.integer(at: at, as: UInt16.self))
+    guard pages.isValid(limits, inner: false), pages.codec == Codec.raw.rawValue,
+      pages.length & (Format.pageSize - 1) == 0, let codec = Codec(rawValue: body.integer(at: at + 2)),
+      body.integer(at: at + 3, as: UInt8.self) == 0, count >= 1,
+      count <= Format.bodyCount - at - 4, pages.length + count <= policy.blockSize
+    else { return nil }
+    return (pages, BlockTail(codec: codec, bytes: [UInt8]((body + at + 4).buffer(count))))
   }
 }

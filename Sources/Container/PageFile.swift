@@ -62,27 +62,35 @@ final class PageFile {
   /// Reads a block and undoes its codec.
   ///
   /// - Parameters:
-  ///   - reference: The block's reference.
+  ///   - reference: The block's reference; a hole if the tail is all of it.
+  ///   - tail: What the header holds of the block.
   ///   - target: Gets the first bytes of the block, zeros where nothing is stored.
   ///   - scratch: Its `run` is used, and its `block` where the target is smaller than a block.
   ///   - cipher: Contexts.
   /// - Throws: `.damaged`, `.io`, `.crypto`.
   func decode(
-    _ reference: UnsafePointer<Reference>, into target: UnsafeMutableRawBufferPointer,
-    _ scratch: Scratch, _ cipher: inout Cipher
+    _ reference: UnsafePointer<Reference>, _ tail: BlockTail? = nil,
+    into target: UnsafeMutableRawBufferPointer, _ scratch: Scratch, _ cipher: inout Cipher
   ) throws(ContainerError) {
     guard let start = target.baseAddress else { return }
-    let length = reference.pointee.length
-    if reference.pointee.codec == Codec.raw.rawValue {
-      if length == target.count, length & (Format.pageSize - 1) == 0 {
-        return try read(reference, into: start, &cipher)
-      }
-      try read(reference, into: scratch.run, &cipher)
+    var length = reference.pointee.length
+    var codec = reference.pointee.codec
+    if tail == nil, codec == Codec.raw.rawValue, length == target.count,
+      length & (Format.pageSize - 1) == 0
+    {
+      return try read(reference, into: start, &cipher)
+    }
+    if length > 0 { try read(reference, into: scratch.run, &cipher) }
+    if let tail {
+      tail.bytes.withUnsafeBytes { (scratch.run + length).buffer($0.count).copyMemory(from: $0) }
+      length += tail.bytes.count
+      codec = tail.codec.rawValue
+    }
+    if codec == Codec.raw.rawValue {
       start.copyMemory(from: scratch.run, byteCount: min(length, target.count))
       start.zero(from: min(length, target.count), count: target.count - min(length, target.count))
       return
     }
-    try read(reference, into: scratch.run, &cipher)
     let isWhole = target.count >= policy.blockSize
     let output = isWhole ? target : scratch.block.buffer(policy.blockSize)
     let count: Int

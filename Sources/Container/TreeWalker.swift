@@ -49,7 +49,11 @@ struct TreeWalker {
     } catch {
       throw .io(error)
     }
-    if case .tree(let references) = header.content {
+    switch header.content {
+    case .inline: break
+    case .packed(let reference, let tail):
+      try visit(reference, tail, level: 0, index: 0, progress)
+    case .tree(let references):
       for (index, reference) in references.enumerated() {
         try visit(reference, level: header.depth, index: UInt64(index), progress)
       }
@@ -63,20 +67,25 @@ struct TreeWalker {
 
   /// - Parameters:
   ///   - reference: What to look at.
+  ///   - tail: What the header holds of a block.
   ///   - level: 0 for a block, else the node's.
   ///   - index: Its place among all references of that level.
   ///   - progress: Told how many more bytes were read.
   /// - Throws: `.io`; damage is noted instead.
   private mutating func visit(
-    _ reference: Reference, level: Int, index: UInt64, _ progress: (UInt64) -> Void
+    _ reference: Reference, _ tail: BlockTail? = nil, level: Int, index: UInt64,
+    _ progress: (UInt64) -> Void
   ) throws(ContainerError) {
-    if reference.isHole { return }
+    if reference.isHole {
+      if let tail { try visitBlock(reference, tail, progress) }
+      return
+    }
     if let older, try older.reference(level: level, index: index) == reference { return }
     // What is referred to twice was forged; following it could take forever.
     guard claim(reference.extent) else { return }
     if reference.extent.end > storedPages { return note(.missingPages, reference.extent) }
     if level == 0 {
-      if reads != .nodes { try visitBlock(reference, progress) }
+      try visitBlock(reference, tail, progress)
       return
     }
     let page = UnsafeMutableRawPointer.allocate(byteCount: Format.pageSize, alignment: 64)
@@ -98,16 +107,18 @@ struct TreeWalker {
   }
 
   private mutating func visitBlock(
-    _ reference: Reference, _ progress: (UInt64) -> Void
+    _ reference: Reference, _ tail: BlockTail?, _ progress: (UInt64) -> Void
   ) throws(ContainerError) {
     var cipher = pages.cipher()
     var copy = reference
     do throws(ContainerError) {
-      if reads == .content {
+      switch reads {
+      case .nodes: return
+      case .blocks:
+        if !reference.isHole { try pages.read(&copy, into: scratch.run, &cipher) }
+      case .content:
         try pages.decode(
-          &copy, into: scratch.block.buffer(pages.policy.blockSize), scratch, &cipher)
-      } else {
-        try pages.read(&copy, into: scratch.run, &cipher)
+          &copy, tail, into: scratch.block.buffer(pages.policy.blockSize), scratch, &cipher)
       }
     } catch .damaged(let damage) {
       return note(damage.kind, reference.extent)
@@ -169,6 +180,7 @@ final class OlderTree {
 
   /// The reference at a place; nil if the tree has none there or cannot be read.
   func reference(level: Int, index: UInt64) throws(ContainerError) -> Reference? {
+    if case .packed(let only, _) = header.content { return level == 0 && index == 0 ? only : nil }
     guard case .tree(let roots) = header.content, level <= header.depth else { return nil }
     if level == header.depth { return index < UInt64(roots.count) ? roots[Int(index)] : nil }
     let fanout = UInt64(Format.nodeFanout)

@@ -18,10 +18,32 @@ struct MountEntry {
 enum MountTable {
   /// Every mount; of several on one point the last one is on top.
   static func read() throws(Failure) -> [MountEntry] {
-    guard let text = FileText.read("/proc/self/mountinfo") else {
+    guard let entries = read(asSeenBy: "self") else {
       throw Failure(.system, "/proc/self/mountinfo cannot be read: \(Output.errnoText())")
     }
-    return text.split(separator: UInt8(ascii: "\n")).compactMap(parse)
+    return entries
+  }
+
+  private static func read(asSeenBy process: String) -> [MountEntry]? {
+    FileText.read("/proc/\(process)/mountinfo")?
+      .split(separator: UInt8(ascii: "\n")).compactMap(parse)
+  }
+
+  /// Where a filesystem is mounted too, in this mount namespace or in another one that can be
+  /// looked into; nil if nowhere.
+  static func otherPlace(of device: String) -> String? {
+    func place(asSeenBy process: String) -> MountEntry? {
+      read(asSeenBy: process)?.first { $0.isScrim && $0.device == device }
+    }
+    if let here = place(asSeenBy: "self") {
+      return "it is also mounted on \(PathArgument(bytes: here.point).text)"
+    }
+    let own = Folder.linkTarget("/proc/self/ns/mnt")
+    for id in Folder.names("/proc").compactMap({ pid_t($0) }).sorted()
+    where Folder.linkTarget("/proc/\(id)/ns/mnt") != own && place(asSeenBy: "\(id)") != nil {
+      return "\(RunningProcess.name(of: id)) has it in a mount namespace of its own"
+    }
+    return nil
   }
 
   /// The topmost Scrim mount at an absolute path.

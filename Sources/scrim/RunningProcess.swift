@@ -22,9 +22,25 @@ struct RunningProcess {
     return nil
   }
 
-  /// Returns once it has ended, however long that takes: a daemon syncs before it ends.
-  func waitForEnd() {
-    while Self.startTime(of: id) == started { usleep(5_000) }
+  /// Waits until it has ended, however long that takes: a daemon syncs before it ends.
+  ///
+  /// - Parameter obstacle: Asked every second what it waits for that may never come.
+  /// - Returns: The obstacle, if there is one; then it has not ended.
+  @discardableResult
+  func waitForEnd(unless obstacle: () -> String? = { nil }) -> String? {
+    var waits = 0
+    while Self.startTime(of: id) == started {
+      usleep(5_000)
+      waits += 1
+      if waits % 200 == 0, let obstacle = obstacle() { return obstacle }
+    }
+    return nil
+  }
+
+  /// A process as people know it: `name (id)`.
+  static func name(of id: pid_t) -> String {
+    let name = FileText.read("/proc/\(id)/comm") ?? Array("?".utf8)
+    return "\(String(decoding: name.filter { $0 >= 32 }, as: UTF8.self)) (\(id))"
   }
 
   /// The start time in /proc/ID/stat (proc(5)); nil for one that has ended, a zombie included.
@@ -49,8 +65,7 @@ enum MountUsers {
     var users: [String] = []
     for id in Folder.names("/proc").compactMap({ pid_t($0) }).sorted() where users.count < most {
       guard uses(id, point) else { continue }
-      let name = FileText.read("/proc/\(id)/comm") ?? Array("?".utf8)
-      users.append("\(String(decoding: name.filter { $0 >= 32 }, as: UTF8.self)) (\(id))")
+      users.append(RunningProcess.name(of: id))
     }
     return users
   }

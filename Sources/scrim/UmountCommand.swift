@@ -38,6 +38,14 @@ struct UmountCommand: ParsableCommand {
     let isStale = status == nil && MountPoint.isDead(mountpoint.terminated)
     try MountRemoval.detach(entry, lazily: lazy || isStale)
     guard !lazy, let daemon else { return }
-    Patience.during("writing what is not on the disk yet") { daemon.waitForEnd() }
+    let obstacle = Patience.during("writing what is not on the disk yet") {
+      daemon.waitForEnd { MountTable.otherPlace(of: entry.device) }
+    }
+    if let obstacle {
+      throw Failure(
+        .busy,
+        "\(mountpoint.text) is unmounted here, but \(obstacle); the daemon (\(daemon.id)) goes on until that ends"
+      )
+    }
   }
 }

@@ -66,6 +66,20 @@ import Testing
     #expect(try openContainer(store).verify(deep: true) == [])
   }
 
+  /// A file of one block that compresses takes the pages that its compressed bytes fill, and its header.
+  @Test(arguments: [(5000, 5000, 1), (60_000, 100, 0), (60_000, 14_000, 3), (8000, 0, 0)])
+  func aCompressedFileOfOneBlockWastesNoPage(size: Int, random: Int, pages: Int) throws {
+    let store = MemoryStore()
+    let file = try createContainer(store, .sealedCompressed)
+    let bytes = content(random, 3) + [UInt8](repeating: 7, count: size - random)
+    try file.write(bytes, at: 0)
+    try file.commit()
+    // The second slot's page is a hole.
+    #expect(store.bytes.count == (pages == 0 ? 1 : pages + 2) * 4096)
+    let again = try openContainer(store).readAll() == bytes
+    #expect(again)
+  }
+
   /// A request, and how often it may ask for memory when everything is warm. The numbers are no larger for
   /// more blocks: what large requests need is for sharing them among processors.
   struct Allowance: Sendable, CustomTestStringConvertible {

@@ -88,7 +88,10 @@ private final class CrashScript {
         let offset = Int.random(in: 0..<limit, using: &random)
         let count = min(
           limit - offset, [100, 4096, 9000, 70_000].randomElement(using: &random) ?? 1)
-        try write(random.bytes(count), at: offset)
+        // Much of it compresses to less than a page.
+        let isRandom = random.chance(oneIn: 2)
+        let pattern = random.bytes(isRandom ? count : 7)
+        try write((0..<count).map { pattern[$0 % pattern.count] }, at: offset)
       case 5: try truncate(Int.random(in: 0..<limit, using: &random))
       case 6..<9: try commit()
       default: try sync()

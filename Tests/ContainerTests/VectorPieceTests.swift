@@ -89,6 +89,11 @@ extension Hex {
     case .tree(let references):
       #expect(known.layout == 1)
       #expect(bytes(of: references) == known.content.padded(to: 3200))
+    case .packed(let pages, let tail):
+      #expect(known.layout == 2)
+      let count = UInt16(tail.bytes.count)
+      let state = [UInt8(count & 0xFF), UInt8(count >> 8), tail.codec.rawValue, 0]
+      #expect(bytes(of: [pages]) + state + tail.bytes == known.content.bytes)
     }
   }
 

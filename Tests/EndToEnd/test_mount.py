@@ -159,6 +159,31 @@ def test_lazy_umount_detaches_a_busy_mount(vault):
     assert vault.cat("file").stdout == b"written after"
 
 
+def test_umount_does_not_wait_for_what_is_mounted_elsewhere_too(vault, workspace):
+    mount, other = vault.mount(), workspace.path / "other"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", mount.point, other], check=True)
+    assert str(other) in fails(BUSY, "umount", mount.point)
+    scrim("umount", other)
+    wait_for(lambda: not alive(mount.pid), "the daemon to end")
+
+
+def test_umount_tells_of_another_mount_namespace(vault):
+    mount = vault.mount()
+    sleeper = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sleep", "1000"])
+    try:
+        wait_for(lambda: os.readlink(f"/proc/{sleeper.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt"),
+                 "the namespace")
+        (mount / "file").write_bytes(b"written before")
+        assert f"sleep ({sleeper.pid})" in fails(BUSY, "umount", mount.point)
+        assert not mounted_at(mount.point)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    wait_for(lambda: not alive(mount.pid), "the daemon to end")
+    assert vault.cat("file").stdout == b"written before"
+
+
 def test_umount_clears_the_mount_of_a_killed_daemon(vault):
     mount = vault.mount()
     (mount / "file").write_bytes(b"kept")

@@ -20,7 +20,7 @@ def shown_slot(slot):
         shown[name] = shown[name].hex()
     shown["bindings"] = [b.hex() for b in slot.bindings]
     shown["free"], shown["held"] = [list(e) for e in slot.free], [list(e) for e in slot.held]
-    if slot.layout == 1:
+    if slot.layout == fmt.TREE:
         shown["content"] = shown["content"].rstrip("0")
     return shown
 
@@ -48,6 +48,17 @@ def _good_slots(policy, suite, rng):
         return
     if policy == 1:
         yield "inline, all the room there is", b.slot(3936, b"=" * 3936, layout=0, page_count=1)
+    else:
+        yield "packed, all of it in the header", b.slot(
+            5000, b.packed(b"=" * 5000), layout=fmt.PACKED, bindings=[rng.take(16)])
+        text = rng.take(5000)
+        yield "packed, raw, a page and a tail, free pages", b.slot(
+            5000, b.packed(text), layout=fmt.PACKED, page_count=9, free=[(4, 5)], commit=3)
+        yield "packed, zstd, sixteen pages and a tail", b.slot(
+            2**17, b.packed(rng.take(2**16) + bytes(2**16)), layout=fmt.PACKED)
+        yield "packed, all the room there is", b.slot(
+            2**17, fmt.HOLE + (3892).to_bytes(2, "little") + b"\0\0" + b"=" * 3892,
+            layout=fmt.PACKED, page_count=1)
     yield "inline, empty", b.slot(0, b"", layout=0)
     ref = fmt.Reference(2, PAGE, 0, 3, rng.take(12), rng.take(16))
     b.epoch, b.next_page = 3, 100
@@ -125,7 +136,8 @@ def _bad_bodies(rng):
     yield bad("size over 2^57", size=2**57 + 1, layout=1, content=bytes(3200), depth=7)
     yield bad("page count 0", page_count=0)
     yield bad("page count 2^48", page_count=2**48)
-    yield bad("layout 2", 16, b"\2")
+    yield bad("layout 3", 16, b"\3")
+    yield from _bad_packed(rng, bad)
     yield bad("depth 8", **tree, depth=8)
     yield bad("inline with a depth", depth=1)
     yield bad("depth too small", **{**tree, "size": 80 * 2**17 + 1})
@@ -145,6 +157,33 @@ def _bad_bodies(rng):
     yield bad("free-list reference beyond the page count", free_list=ref.encode())
     yield bad("free-list reference is not a page", page_count=9,
               free_list=ref._replace(length=100).encode())
+
+
+def _bad_packed(rng, bad):
+    ref = fmt.Reference(2, PAGE, 0, 1, rng.take(12), rng.take(16))
+
+    def packed(name, ref=ref, codec=0, tail=b"tail", zero=0, count=None, **fields):
+        pages = ref if isinstance(ref, bytes) else ref.encode()
+        head = (len(tail) if count is None else count).to_bytes(2, "little") + bytes([codec, zero])
+        fields = {"layout": fmt.PACKED, "page_count": 99, "size": 5000, **fields}
+        return bad("packed: " + name, content=pages + head + tail, **fields)
+
+    yield packed("under policy 1", ref=fmt.HOLE, policy=1, size=4)
+    yield packed("a depth", depth=1)
+    yield packed("size 0", size=0)
+    yield packed("more than a block", size=2**17 + 1)
+    yield packed("no tail", tail=b"")
+    yield packed("tail longer than the room", count=3877)
+    yield packed("no room", bindings=[rng.take(16)] * 16, ref=fmt.HOLE, count=3637)
+    yield packed("bytes after the tail", count=3)
+    yield packed("codec 2", codec=2)
+    yield packed("zero field", zero=1)
+    yield packed("half a page in pages", ref=ref._replace(length=PAGE // 2))
+    yield packed("codec in the reference", ref=ref._replace(codec=1))
+    yield packed("page of a slot", ref=ref._replace(page=1))
+    yield packed("beyond the page count", ref=ref._replace(page=99))
+    yield packed("key epoch above the header's", ref=ref._replace(epoch=2))
+    yield packed("longer than a block", ref=ref._replace(length=2**17))
 
 
 class _Piece:

@@ -5,7 +5,7 @@ from scrim_reader.primitives import PAGE
 
 from .cases_containers import ROOT
 from .containers import Builder, flip, sparse
-from .seeded import Seeded
+from .seeded import Seeded, zstd_frame
 
 
 class _Cases:
@@ -47,6 +47,12 @@ def contents():
         b, data = new(), rng.take(5000) if policy == 2 else b"-" * 5000
         b.commit(data, commit=8, flags=fmt.SOLE_SLOT)
         out.add(title + "two pages, alone after commits never synced", b, **_is(5000, 8, (0, data)))
+        if policy > 1:
+            for name, data in (("in the header", b"=" * 5000), ("with a page", rng.take(5000)),
+                               ("with pages", rng.take(20000) + bytes(2**17 - 20000))):
+                b = new()
+                b.commit(data, pack=True)
+                out.add(title + "packed, " + name, b, **_is(len(data), 1, (0, data)))
         if policy == 3:
             continue
         b, size = new(), 40 * b.block_size + 7
@@ -204,8 +210,29 @@ def faults():
     b = builder("beyond size")
     rooted(b, b.store(b"data"), b.store(b"more"), size=4)
     out.add("block beyond the size", b, **_is(4, 1, (0, b"data")))
+    _packed(out, builder)
     _lists(out, builder, rooted)
     return out.cases
+
+
+def _packed(out, builder):
+    b = builder("packed")
+    b.commit(b.rng.take(9000), pack=True)
+    b.pages[3] = flip(b.pages[3], 9)
+    out.add("packed: a page's byte flipped", b, reject="block")
+    del b.pages[3]
+    out.add("packed: pages missing", b, reject="beyond the end")
+    frame = zstd_frame(b"=" * 5000)
+    for name, stored, size in (
+        ("not a frame", b"just bytes", 10),
+        ("frame cut short", frame[:-1], 5000),
+        ("bytes after the frame", frame + b"\0", 5000),
+        ("more than a block", zstd_frame(bytes(2**17 + 1)), 2**17),
+    ):
+        b = builder("packed: " + name)
+        content = fmt.HOLE + len(stored).to_bytes(2, "little") + bytes([fmt.ZSTD, 0]) + stored
+        b.put_slot(0, b.slot(size, content, layout=fmt.PACKED))
+        out.add("packed: " + name, b, reject=name)
 
 
 def _lists(out, builder, rooted):

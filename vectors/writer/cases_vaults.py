@@ -99,6 +99,11 @@ def _containers_only(w, content, block, full):
     builder = w.file(b"with attribute", b"attributed")
     w.attribute(b"with attribute", b"user.comment", b"of a file", builder.file_id)
     w.attribute(b"with attribute", b"user.empty", b"", builder.file_id)
+    if content != records.SEALED:
+        w.file(b"packed", b"-" * 9000, pack=True)
+        w.file(b"packed, with pages", w.rng.take(9000), pack=True)
+        builder = w.file(b"packed twice", w.rng.take(5000), pack=True)
+        w.recommit(b"packed twice", builder, w.rng.take(6000), 2, 1, pack=True)
     if not full:
         return
     w.symlink(b"far link", b"/far" * 1000)

@@ -7,6 +7,7 @@ from scrim_reader.primitives import PAGE
 from .seeded import zstd_frame
 
 INLINE_LIMIT = 3904
+TAIL_LIMIT = 3820
 
 
 class Builder:
@@ -55,6 +56,17 @@ class Builder:
             return self.store(frame, fmt.ZSTD)
         return self.store(data)
 
+    def packed(self, data):
+        """The content of a slot that holds the end of the only block; None where none is left."""
+        frame = zstd_frame(data)
+        stored, codec = (frame, fmt.ZSTD) if len(frame) < len(data) else (data, fmt.RAW)
+        rest = len(stored) if len(stored) <= TAIL_LIMIT else len(stored) % PAGE
+        if not 1 <= rest <= TAIL_LIMIT:
+            return None
+        pages, tail = stored[: len(stored) - rest], stored[len(stored) - rest :]
+        ref = self.store(pages).encode() if pages else fmt.HOLE
+        return ref + len(tail).to_bytes(2, "little") + bytes([codec, 0]) + tail
+
     def node(self, references):
         """A node of {position: reference}; None if it holds only holes."""
         present = {i: r for i, r in references.items() if r is not None}
@@ -98,9 +110,12 @@ class Builder:
         """Commits `data`: bytes, or {offset: bytes} for a sparse file of `size`."""
         parts = data if isinstance(data, dict) else {0: data}
         size = len(data) if size is None else size
-        force_tree = fields.pop("tree", False)
+        force_tree, pack = fields.pop("tree", False), fields.pop("pack", False)
+        content = self.packed(data) if pack else None
         if not force_tree and isinstance(data, bytes) and len(data) <= INLINE_LIMIT:
-            slot = self.slot(size, data, layout=0, **fields)
+            slot = self.slot(size, data, layout=fmt.INLINE, **fields)
+        elif content:
+            slot = self.slot(size, content, layout=fmt.PACKED, **fields)
         else:
             depth = fields.pop("depth", self.depth_for(size))
             blocks = self._blocks(parts)

@@ -129,9 +129,9 @@ class VaultWriter:
         self.backings[path] = Backing("file", mode, builder.bytes(), mtime=mtime)
         return builder
 
-    def recommit(self, plain, builder, data, commit, index):
+    def recommit(self, plain, builder, data, commit, index, **fields):
         """Another commit of the same file; the backing bytes are made anew."""
-        builder.commit(data, index, commit=commit, bindings=builder.bindings)
+        builder.commit(data, index, commit=commit, bindings=builder.bindings, **fields)
         backing = self.backings[self.path(plain)]
         backing.data = builder.bytes()
         self.expected[plain].update(size=len(data), sha256=_sha256(data, len(data)))

@@ -21,9 +21,11 @@ MAGIC = b"SCRIMCTR"
 SEALED, COMPRESSED, SEALED_COMPRESSED = 1, 2, 3
 BLOCK_LOG = {SEALED: 12, COMPRESSED: 17, SEALED_COMPRESSED: 17}
 RAW, ZSTD = 0, 1
+INLINE, TREE, PACKED = 0, 1, 2
 MORE_LINKS, SOLE_SLOT = 1, 2
 ROOTS, FANOUT = 80, 102
 BODY = 4016
+PACKED_HEAD = 44
 
 
 class Reference(namedtuple("Reference", "page length codec epoch nonce tag")):
@@ -59,13 +61,18 @@ def parse_reference(data, slot, inner):
 
 class Slot(namedtuple("Slot", "policy suite block_log epoch file_id commit session size page_count "
                       "layout depth bindings flags free held seals held_commit free_list content")):
-    """A decoded header slot. `content`: inline bytes, or 80 encoded references."""
+    """A decoded header slot. `content`: inline bytes, 80 encoded references, or a packed block."""
 
     __slots__ = ()
 
     @property
     def block_size(self):
         return 1 << self.block_log
+
+    def packed(self):
+        """The reference of the whole pages (None for none), codec, and tail of a packed block."""
+        ref = parse_reference(self.content[:40], self, False)
+        return ref, self.content[42], self.content[PACKED_HEAD:]
 
     def clear_part(self):
         return MAGIC + struct.pack("<BBBBHH16sQQ", self.policy, self.suite, self.block_log, 0,
@@ -139,8 +146,8 @@ def _parse_body(head, body):
     n, flags, f, h = body[18], body[19], u16(body, 20), u16(body, 22)
     require(size <= 1 << 57, "slot: logical size")
     require(1 <= page_count < 1 << 48, "slot: page count")
-    require(layout in (0, 1), "slot: layout")
-    require(depth <= 7 and (layout == 1 or depth == 0), "slot: depth")
+    require(layout in (INLINE, TREE, PACKED), "slot: layout")
+    require(depth <= 7 and (layout == TREE or depth == 0), "slot: depth")
     require(n <= 16, "slot: number of bindings")
     require(flags & ~3 == 0, "slot: unknown flags")
     require(f + h <= 40, "slot: number of extents")
@@ -148,14 +155,28 @@ def _parse_body(head, body):
     bindings = [body[i : i + 16] for i in range(80, at, 16)]
     extents = parse_extents(body[at : at + 10 * (f + h)], page_count)
     at += 10 * (f + h)
-    length = size if layout == 0 else 40 * ROOTS
+    if layout == PACKED:
+        require(at + PACKED_HEAD <= BODY, "slot: no room for a packed block")
+        length = PACKED_HEAD + u16(body, at + 40)
+    else:
+        length = size if layout == INLINE else 40 * ROOTS
     require(at + length <= BODY, "slot: inline content too long")
     require(is_zero(body[at + length :]), "slot: bytes after the content")
-    if layout == 1:
+    if layout == TREE:
         require(ROOTS * FANOUT**depth << head[2] >= size, "slot: depth too small")
     slot = Slot(*head, size, page_count, layout, depth, bindings, flags, extents[:f], extents[f:],
                 u64(body, 24), u64(body, 32), body[40:80], body[at : at + length])
     parse_reference(slot.free_list, slot, True)
+    if layout == PACKED:
+        require(slot.policy != SEALED, "slot: packed under a policy of small blocks")
+        require(1 <= size <= slot.block_size, "slot: packed but not one block")
+        ref, codec, tail = slot.packed()
+        require(codec in (RAW, ZSTD) and slot.content[43] == 0, "slot: codec of a packed block")
+        stored = len(tail)
+        if ref is not None:
+            require(ref.codec == RAW and ref.length % PAGE == 0, "slot: pages of a packed block")
+            stored += ref.length
+        require(len(tail) >= 1 and stored <= slot.block_size, "slot: length of a packed block")
     return slot
 
 
@@ -213,6 +234,8 @@ class Container:
         try:
             self.verify_tree()
         except Damaged:
+            if self._opening is None:
+                return False
             count = self._opening.page_count() * PAGE
             stored = self.source.pread(count, self._opening.page * PAGE)
             sectors = range(0, count, 512)
@@ -243,9 +266,14 @@ class Container:
         return plain[: ref.length]
 
     def block(self, ref):
-        """A block's content, zero-extended."""
-        data = self.open_pages(ref, "block")
-        if ref.codec == ZSTD:
+        """A block's content, zero-extended. None: a packed block that has no pages."""
+        data, codec = b"", None
+        if ref is not None:
+            data, codec = self.open_pages(ref, "block"), ref.codec
+        if self.slot.layout == PACKED:
+            _, codec, tail = self.slot.packed()
+            data += tail
+        if codec == ZSTD:
             data = zstd_decompress(data, self.slot.block_size)
         return data + bytes(self.slot.block_size - len(data))
 
@@ -269,8 +297,11 @@ class Container:
             yield from self._walk(child, index * FANOUT + i, level - 1, see_node)
 
     def references(self, see_node=None):
-        """Yields (block index, reference) of everything that is not a hole, in order."""
-        if self.slot is None or self.slot.layout == 0:
+        """Yields (block index, reference) of all blocks that are not holes, in order."""
+        if self.slot is None or self.slot.layout == INLINE:
+            return
+        if self.slot.layout == PACKED:
+            yield 0, self.slot.packed()[0]
             return
         for r in range(ROOTS):
             data = self.slot.content[40 * r : 40 * r + 40]
@@ -278,7 +309,7 @@ class Container:
 
     def extents(self):
         """Yields (offset, bytes) of the content that is not holes, in order."""
-        if self.slot is not None and self.slot.layout == 0:
+        if self.slot is not None and self.slot.layout == INLINE:
             yield 0, self.slot.content
         for index, ref in self.references():
             at = index * self.slot.block_size
@@ -311,7 +342,8 @@ class Container:
             return
         used = []
         for _, ref in self.references(lambda node: used.append((node.page, 1))):
-            used.append((ref.page, ref.page_count()))
+            if ref is not None:
+                used.append((ref.page, ref.page_count()))
             self.block(ref)
         for ref, extents, _ in self.free_lists():
             used.append((ref.page, 1))
