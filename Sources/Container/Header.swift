@@ -227,7 +227,8 @@ extension Header {
     let at = offset + Format.referenceCount
     let count = Int(body.integer(at: at, as: UInt16.self))
     guard pages.isValid(limits, inner: false), pages.codec == Codec.raw.rawValue,
-      pages.length & (Format.pageSize - 1) == 0, let codec = Codec(rawValue: body.integer(at: at + 2)),
+      pages.length & (Format.pageSize - 1) == 0,
+      let codec = Codec(rawValue: body.integer(at: at + 2)),
       body.integer(at: at + 3, as: UInt8.self) == 0, count >= 1,
       count <= Format.bodyCount - at - 4, pages.length + count <= policy.blockSize
     else { return nil }

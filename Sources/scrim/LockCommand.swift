@@ -70,7 +70,7 @@ private struct MountLock {
       flush()
       // It unmounts by itself, in use or not, and takes the keys with it.
       if kill(daemon.id, SIGTERM) == 0 {
-        Patience.during("writing what is not on the disk yet") { daemon.waitForEnd() }
+        Patience.during("writing what is not on the disk yet") { _ = daemon.waitForEnd() }
       }
     }
     guard try MountTable.scrimMount(at: entry.point)?.device == entry.device else { return }

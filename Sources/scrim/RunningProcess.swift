@@ -26,7 +26,6 @@ struct RunningProcess {
   ///
   /// - Parameter obstacle: Asked every second what it waits for that may never come.
   /// - Returns: The obstacle, if there is one; then it has not ended.
-  @discardableResult
   func waitForEnd(unless obstacle: () -> String? = { nil }) -> String? {
     var waits = 0
     while Self.startTime(of: id) == started {
