@@ -9,12 +9,16 @@ public final class Checker {
   let vault: Vault
   let options: CheckOptions
   let quarantine: Quarantine
+  /// Whether somebody else has the vault open for writing.
+  let isMounted: Bool
   private let report: (CheckFinding) -> Void
   private let advance: (CheckProgress) -> Void
   /// How far it has come.
   public internal(set) var progress = CheckProgress()
-  /// Files with several names whose blocks were read already.
-  var verified: Set<InodeIdentity> = []
+  /// What was found in files with several names.
+  var verified: [InodeIdentity: [Damage]] = [:]
+  /// What was saved of files with several names.
+  var salvaged: [InodeIdentity: (directory: VaultDirectory, name: [UInt8], result: String)] = [:]
 
   var context: VaultContext { vault.context }
 
@@ -37,6 +41,7 @@ public final class Checker {
   ) {
     guard let vault = checked.vault else { return nil }
     self.vault = vault
+    isMounted = checked.writer != nil
     self.options = options
     self.report = report
     self.advance = advance
