@@ -205,7 +205,14 @@ public final class Checker {
           checkReserved(raw.name, among: names, in: directory, handle.rawValue)
           continue
         }
-        switch directory.plainName(raw.name, view, listing.rawValue) {
+        let plain: VaultDirectory.Plain
+        do throws(VaultError) {
+          plain = try directory.plainName(raw.name, view, listing.rawValue)
+        } catch {
+          failed(self.path(ofBacking: raw.name, in: directory), error)
+          continue
+        }
+        switch plain {
         case .hidden: checkReserved(raw.name, among: names, in: directory, handle.rawValue)
         case .unknown: checkUnknown(raw.name, in: directory)
         case .known(let name, _, _):
