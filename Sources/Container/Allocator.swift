@@ -60,6 +60,15 @@ final class Allocator {
     }
   }
 
+  /// Takes over pages that the last commit neither uses nor states as free. The other slot's tree may use them.
+  func reclaim(_ extents: [Extent]) {
+    if otherIsEmpty {
+      for extent in extents { addFree(extent) }
+    } else {
+      held += extents
+    }
+  }
+
   /// All pages below `end` that the working tree does not use.
   var idleExtents: [Extent] {
     free.all + held + quarantine + freedFresh + freedYoung + freedOld

@@ -46,6 +46,8 @@ public final class ContainerFile: @unchecked Sendable {
   var listPages: [Extent] = []
   /// Whether the last commit does not state all free pages.
   var isListPartial = false
+  /// Pages that nothing uses and no list names, as `verify` found them.
+  var lost = LostPages()
   /// Modification time that is still to be set on the backing file.
   var pendingTime: TimeSpec?
   var trial = CompressionTrial()

@@ -51,6 +51,34 @@ struct PageSet {
     return result
   }
 
+  /// The pages of a range that are not in the set, as extents in address order.
+  func gaps(in range: Extent) -> [Extent] {
+    var result: [Extent] = []
+    var page = range.start
+    func skip(to end: UInt64) {
+      if page < end { result.appendJoining(Extent(start: page, count: end - page)) }
+      page = max(page, end)
+    }
+    for index in chunks.keys.sorted() where (index + 1) << PageSet.chunkShift > page {
+      guard let words = chunks[index], page < range.end else { break }
+      skip(to: min(index << PageSet.chunkShift, range.end))
+      let end = min((index + 1) << PageSet.chunkShift, range.end)
+      while page < end {
+        let bit = page & (1 << PageSet.chunkShift - 1)
+        let word = words[Int(bit >> 6)]
+        if bit & 63 == 0, word == .max {
+          page += 64
+        } else if word & (1 << (bit & 63)) != 0 {
+          page += 1
+        } else {
+          skip(to: page + 1)
+        }
+      }
+    }
+    skip(to: range.end)
+    return result
+  }
+
   private mutating func update(_ extent: Extent, _ change: (inout UInt64, UInt64) -> Void) {
     var page = extent.start
     while page < extent.end {

@@ -61,6 +61,13 @@ struct TreeWalker {
     try walkFreeList(progress)
   }
 
+  /// Pages of the backing file that nothing refers to; none where damage hides what is referred to.
+  var unused: [Extent] {
+    let first = UInt64(Format.slotCount)
+    guard damages.isEmpty, older == nil, storedPages > first else { return [] }
+    return used.gaps(in: Extent(start: first, count: storedPages - first))
+  }
+
   private mutating func note(_ kind: Damage.Kind, _ extent: Extent) {
     damages.append(Finding(damage: Damage(kind, page: extent.start), extent: extent))
   }

@@ -207,7 +207,7 @@ extension BrokerRegistrar {
     do throws(Errno) {
       let path = Array(folder.utf8)
       let directory = try Sys.openat(Sys.currentDirectory, path, [.path, .directory])
-      let header = try Sys.openat(directory.rawValue, Array("scrim.vault".utf8), .readOnly)
+      let header = try Sys.openatWary(directory.rawValue, Array("scrim.vault".utf8), .readOnly)
       answer = connection.channel.exchange(
         BrokerMessage(.greet), [directory.rawValue, header.rawValue])
       try header.close()

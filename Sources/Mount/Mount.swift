@@ -73,7 +73,7 @@ public enum Mount {
       fileSystem.facts.withLock { facts in
         facts = MountFacts(mountPoint: session.mountPoint, negotiated: negotiated)
       }
-      onReady(notes(negotiated, options))
+      onReady(vault.notices + notes(negotiated, options))
     }
     withExtendedLifetime(probe) {}
     logger.info("\(session.mountPoint): \(describe(end))")

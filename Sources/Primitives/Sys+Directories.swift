@@ -83,6 +83,27 @@ extension Sys {
       })
   }
 
+  /// openat(2) of a file that somebody else may have replaced: it does not wait for the other end of a FIFO.
+  ///
+  /// - Parameters:
+  ///   - directory: Where relative names start.
+  ///   - name: One component or a path.
+  ///   - flags: How to open; O_NOFOLLOW is added.
+  ///   - mode: Permission bits of a file this creates.
+  /// - Returns: The open file, which may be of any kind.
+  /// - Throws: The call's error.
+  public static func openatWary(
+    _ directory: Int32, _ name: [UInt8], _ flags: OpenFlags, mode: UInt32 = 0
+  ) throws(Errno) -> OwnedFD {
+    let flags = flags.union(.noFollow)
+    do throws(Errno) {
+      return try openat(directory, name, flags.union(.nonBlocking), mode: mode)
+    } catch .resourceTemporarilyUnavailable {
+      // A file server has a lease on it, which it gives up when asked. Only files have leases.
+      return try openat(directory, name, flags, mode: mode)
+    }
+  }
+
   /// Opens anew what a descriptor stands for, such as one from O_PATH (through /proc/self/fd).
   ///
   /// O_NOFOLLOW is dropped because the path is itself a link; a symbolic link gives ELOOP.

@@ -23,6 +23,7 @@ extension Checker {
       if !damages.isEmpty {
         return broken(entry, in: directory, path, Checker.summary(of: damages))
       }
+      checkSpace(container, entry, path)
       if entry.mode == .longLink {
         _ = try directory.readLink(entry)
       } else {
@@ -38,10 +39,12 @@ extension Checker {
   private func verify(
     _ container: VaultContainer, _ entry: VaultEntry
   ) throws(VaultError) -> [Damage] {
-    if entry.status.links > 1, !verified.insert(entry.identity).inserted { return [] }
-    return try attempt { () throws(ContainerError) in
+    if let known = verified[entry.identity] { return known }
+    let damages = try attempt { () throws(ContainerError) in
       try container.file.verify(deep: options.isDeep) { self.note(bytes: $0) }
     }
+    if entry.status.links > 1 { verified[entry.identity] = damages }
+    return damages
   }
 
   private static func summary(of damages: [Damage]) -> String {
@@ -66,6 +69,20 @@ extension Checker {
       () throws(VaultError) in
       try self.store(container, entry)
       return "committed anew"
+    }
+  }
+
+  /// A crash may leave pages of which nobody knows that they are free.
+  private func checkSpace(_ container: VaultContainer, _ entry: VaultEntry, _ path: [UInt8]) {
+    let count = container.file.lostPages
+    // A writer knows more than it has stored, and a commit cut short is a finding of its own.
+    guard count > 0, !isMounted, options.repairs || !container.file.healed else { return }
+    found(.note, path, "a crash left \(count) pages of its backing file that nothing uses") {
+      () throws(VaultError) in
+      try attempt { () throws(ContainerError) in try container.file.reclaim() }
+      try container.commit(modificationTime: entry.status.mtime)
+      try self.store(container, entry)
+      return "free again"
     }
   }
 
@@ -142,30 +159,56 @@ extension Checker {
     let handle = try directory.descriptor()
     defer { withExtendedLifetime(handle) {} }
     let file = try attempt("opening a damaged file") { () throws(Errno) in
-      SharedFD(try Sys.openat(handle.rawValue, entry.backingName, [.readOnly, .noFollow]))
+      SharedFD(try Sys.openatWary(handle.rawValue, entry.backingName, .readOnly))
     }
     let found = try attempt { () throws(ContainerError) in
       try ContainerSalvage(store: FileBlockStore(file), keys: context.keys.content)
     }
     guard let found else { return nil }
     let name = try freeName(like: entry.name, in: directory)
-    let created = try directory.createFile(
-      name, mode: entry.status.mode & 0o7777,
-      owner: Owner(uid: entry.status.uid, gid: entry.status.gid), policy: found.policy)
-    guard let container = created.container else { return nil }
+    let shown = String(decoding: name, as: UTF8.self)
+    if let known = try linkToSalvaged(entry, as: name, in: directory) {
+      return "\(known) as \(shown)"
+    }
+    // It has its name only when all of it is there, whatever ends this.
+    let incoming = try directory.beginFile(name, policy: found.policy)
+    guard let container = incoming.container else { return nil }
     let result: ContainerSalvage.Result
     do throws(VaultError) {
       result = try attempt { () throws(ContainerError) in
         try found.copy(into: container.file) { self.note(bytes: $0) }
       }
       copyAttributes(of: file, found.fileID, to: container)
+      try? Sys.fchownat(
+        incoming.descriptor.rawValue, uid: entry.status.uid, gid: entry.status.gid)
+      try attempt("keeping the mode") { () throws(Errno) in
+        try Sys.fchmod(incoming.descriptor.rawValue, mode: entry.status.mode & 0o7777)
+      }
       try container.sync(modificationTime: entry.status.mtime)
+      _ = try directory.finishFile(incoming)
     } catch {
-      try? directory.removeFile(name)
+      directory.cancelFile(incoming)
       throw error
     }
-    let shown = String(decoding: name, as: UTF8.self)
-    return "saved \(result.kept) of \(result.kept + result.lost) blocks as \(shown)"
+    let saved = "saved \(result.kept) of \(result.kept + result.lost) blocks"
+    if entry.status.links > 1 { salvaged[entry.identity] = (directory, name, saved) }
+    return "\(saved) as \(shown)"
+  }
+
+  /// Names of one file stay names of one file.
+  ///
+  /// - Returns: What was saved; nil if nothing was yet, or this name's directory stores it differently.
+  private func linkToSalvaged(
+    _ entry: VaultEntry, as name: [UInt8], in directory: VaultDirectory
+  ) throws(VaultError) -> String? {
+    guard let known = salvaged[entry.identity], let saved = try known.directory.lookup(known.name)
+    else { return nil }
+    do throws(VaultError) {
+      _ = try known.directory.link(saved, to: directory, as: name)
+      return known.result
+    } catch .crossPolicy {
+      return nil
+    }
   }
 
   /// The sealed attributes that still open belong to the file by its ID.

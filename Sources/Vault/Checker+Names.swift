@@ -15,6 +15,12 @@ extension Checker {
     }
     let path = directory.parent == nil ? [UInt8(ascii: "/")] : directory.path
     let rewrite = { () throws(VaultError) -> String in
+      // A directory in its place would not let itself be replaced.
+      if let kind = try? Sys.statx(descriptor, Format.recordName, fields: .type).kind,
+        kind != .regular
+      {
+        _ = try self.quarantine.take(Format.recordName, from: descriptor, id: directory.id)
+      }
       try directory.updateRecord { $0.serial &+= 1 }
       return "written anew"
     }
@@ -105,7 +111,7 @@ extension Checker {
     }
   }
 
-  private func path(ofBacking name: [UInt8], in directory: VaultDirectory) -> [UInt8] {
+  func path(ofBacking name: [UInt8], in directory: VaultDirectory) -> [UInt8] {
     let place = directory.path
     return place + [UInt8(ascii: "/")] + name
   }

@@ -9,12 +9,16 @@ public final class Checker {
   let vault: Vault
   let options: CheckOptions
   let quarantine: Quarantine
+  /// Whether somebody else has the vault open for writing.
+  let isMounted: Bool
   private let report: (CheckFinding) -> Void
   private let advance: (CheckProgress) -> Void
   /// How far it has come.
   public internal(set) var progress = CheckProgress()
-  /// Files with several names whose blocks were read already.
-  var verified: Set<InodeIdentity> = []
+  /// What was found in files with several names.
+  var verified: [InodeIdentity: [Damage]] = [:]
+  /// What was saved of files with several names.
+  var salvaged: [InodeIdentity: (directory: VaultDirectory, name: [UInt8], result: String)] = [:]
 
   var context: VaultContext { vault.context }
 
@@ -37,6 +41,7 @@ public final class Checker {
   ) {
     guard let vault = checked.vault else { return nil }
     self.vault = vault
+    isMounted = checked.writer != nil
     self.options = options
     self.report = report
     self.advance = advance
@@ -200,7 +205,14 @@ public final class Checker {
           checkReserved(raw.name, among: names, in: directory, handle.rawValue)
           continue
         }
-        switch directory.plainName(raw.name, view, listing.rawValue) {
+        let plain: VaultDirectory.Plain
+        do throws(VaultError) {
+          plain = try directory.plainName(raw.name, view, listing.rawValue)
+        } catch {
+          failed(self.path(ofBacking: raw.name, in: directory), error)
+          continue
+        }
+        switch plain {
         case .hidden: checkReserved(raw.name, among: names, in: directory, handle.rawValue)
         case .unknown: checkUnknown(raw.name, in: directory)
         case .known(let name, _, _):

@@ -39,6 +39,8 @@ public final class DirectoryStream: Sendable {
 
   private struct Reader: ~Copyable {
     var reader: DirectoryReader
+    /// Where the listing goes on.
+    var position: Int64 = 0
     var strays: [Stray] = []
   }
 
@@ -57,6 +59,7 @@ public final class DirectoryStream: Sendable {
       try attempt("seeking in a directory") { () throws(Errno) in
         try reader.reader.seek(to: cookie)
       }
+      reader.position = cookie
     }
   }
 
@@ -75,13 +78,24 @@ public final class DirectoryStream: Sendable {
             cookie: entry.nextOffset, isDot: entry.isDot)
         }
         guard let raw else { return nil }
+        let before = reader.position
+        reader.position = raw.cookie
         if raw.isDot {
           return Item(
             name: raw.name, inode: raw.inode, kind: .directory, entryKind: nil,
             backingName: raw.name,
             cookie: raw.cookie, problem: nil)
         }
-        switch decode(raw, view) {
+        let decision: Decision
+        do throws(VaultError) {
+          decision = try decode(raw, view)
+        } catch {
+          // Whoever goes on after the error must not get past the entry.
+          try? reader.reader.seek(to: before)
+          reader.position = before
+          throw error
+        }
+        switch decision {
         case .item(let item): return item
         case .skip: directory.sweep(raw.name, raw.kind, descriptor.rawValue)
         case .stray(let stray): if reader.strays.count < 1000 { reader.strays.append(stray) }
@@ -112,8 +126,10 @@ public final class DirectoryStream: Sendable {
     case stray(Stray)
   }
 
-  private func decode(_ raw: RawEntry, _ view: DirectoryView) -> Decision {
-    switch directory.plainName(raw.name, view, descriptor.rawValue) {
+  private func decode(
+    _ raw: RawEntry, _ view: DirectoryView
+  ) throws(VaultError) -> Decision {
+    switch try directory.plainName(raw.name, view, descriptor.rawValue) {
     case .hidden: return .skip
     case .unknown:
       return .stray(
@@ -171,13 +187,32 @@ extension VaultDirectory {
 
   /// What a backing name is here, under the directory's own ID, those of alternates, or as a
   /// synchronising tool's copy.
-  func plainName(_ backing: [UInt8], _ view: DirectoryView, _ directory: Int32) -> Plain {
+  ///
+  /// - Throws: `.system` if the full form of a long name cannot be read.
+  func plainName(
+    _ backing: [UInt8], _ view: DirectoryView, _ directory: Int32
+  ) throws(VaultError) -> Plain {
+    var failure: VaultError?
+    let plain = plainName(backing, view) { name in
+      do throws(VaultError) {
+        return try readSidecar(name, directory)
+      } catch {
+        failure = error
+        return nil
+      }
+    }
+    if let failure { throw failure }
+    return plain
+  }
+
+  private func plainName(
+    _ backing: [UInt8], _ view: DirectoryView, sidecar: ([UInt8]) -> [UInt8]?
+  ) -> Plain {
     let record = view.record
     if record.names == .sealed, let key = nameCache.plainName(backing) {
       context.nameLookups.countHit()
       return .known(name: key.name, kind: key.kind, record: record)
     }
-    let sidecar = { (name: [UInt8]) in self.readSidecar(name, directory) }
     switch view.coder.decode(backing, sidecar: sidecar) {
     case .entry(let name, let kind):
       if record.names == .sealed, backing[0] != Format.longPrefix {

@@ -6,7 +6,7 @@ enum HeaderFile {
   static func load(in vault: Int32) throws(VaultError) -> VaultHeader {
     let bytes: [UInt8]
     do {
-      let descriptor = try Sys.openat(vault, Format.headerName, [.readOnly, .noFollow])
+      let descriptor = try Sys.openatWary(vault, Format.headerName, .readOnly)
       bytes = try readWhole(descriptor.rawValue, limit: Format.maximumHeader + 1)
     } catch .noSuchFileOrDirectory {
       throw .notAVault("there is no scrim.vault")
@@ -22,8 +22,8 @@ enum HeaderFile {
   ) throws(VaultError) {
     let bytes = header.serialized(with: keys)
     try attempt("writing scrim.vault") { () throws(Errno) in
-      let descriptor = try Sys.openat(
-        vault, Format.newHeaderName, [.writeOnly, .create, .truncate, .noFollow], mode: 0o600)
+      let descriptor = try Sys.openatWary(
+        vault, Format.newHeaderName, [.writeOnly, .create, .truncate], mode: 0o600)
       do throws(Errno) {
         try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
           try Sys.pwrite(descriptor.rawValue, buffer, at: 0)

@@ -14,7 +14,7 @@ enum RecordFile {
       stored.add(bytes, context.keys)
     } catch .noSuchFileOrDirectory {
       // The attribute may still be there.
-    } catch .tooManySymbolicLinkLevels {
+    } catch .tooManySymbolicLinkLevels, .isDirectory, .noSuchAddressOrDevice {
       stored.isPresent = true
     } catch {
       throw .system(error, "reading a directory's record")
@@ -79,9 +79,8 @@ enum RecordFile {
       hasAttribute = false
     }
     try attempt("writing a directory's record") { () throws(Errno) in
-      let file = try Sys.openat(
-        directory, Format.newRecordName, [.writeOnly, .create, .truncate, .noFollow],
-        mode: 0o644)
+      let file = try Sys.openatWary(
+        directory, Format.newRecordName, [.writeOnly, .create, .truncate], mode: 0o644)
       do throws(Errno) {
         try bytes.withUnsafeBytesTyped { (buffer) throws(Errno) in
           try Sys.pwrite(file.rawValue, buffer, at: 0)

@@ -168,8 +168,8 @@ public struct Rekeying: Sendable {
   public static func requireSuccessor(_ new: Vault, of old: Vault) throws(VaultError) {
     let stored: [UInt8]
     do throws(Errno) {
-      let file = try Sys.openat(
-        new.context.base.rawValue, Format.successorName, [.readOnly, .noFollow])
+      let file = try Sys.openatWary(
+        new.context.base.rawValue, Format.successorName, .readOnly)
       stored = try readWhole(file.rawValue, limit: 33)
     } catch .noSuchFileOrDirectory {
       stored = []

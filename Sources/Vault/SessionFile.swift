@@ -50,13 +50,17 @@ final class SessionFile: Sendable {
   /// A vault without its session file has been tampered with: only making it and repair write a
   /// new one.
   private static func open(in vault: Int32, _ access: OpenFlags) throws(VaultError) -> OwnedFD {
-    do {
-      return try Sys.openat(vault, Format.sessionName, [access, .noFollow])
+    do throws(Errno) {
+      let file = try Sys.openatWary(vault, Format.sessionName, access)
+      if try Sys.fstatx(file.rawValue, fields: .type).kind == .regular { return file }
     } catch .noSuchFileOrDirectory {
       throw .damaged("scrim.session is missing; scrim check --repair makes a new one")
+    } catch .tooManySymbolicLinkLevels, .isDirectory, .noSuchAddressOrDevice {
+      // Something else has its name.
     } catch {
       throw .system(error, "opening scrim.session")
     }
+    throw .damaged("scrim.session is not a file; scrim check --repair makes a new one")
   }
 
   /// Opens a session for writing; a state found open becomes an unclean window.

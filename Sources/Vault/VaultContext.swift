@@ -60,15 +60,15 @@ final class VaultContext: Sendable {
   func openForReading(
     _ directory: Int32, _ name: [UInt8], _ flags: OpenFlags = []
   ) throws(Errno) -> OwnedFD {
-    let flags = flags.union([.readOnly, .noFollow])
+    let flags = flags.union(.readOnly)
     if access == .readOnly {
       do throws(Errno) {
-        return try Sys.openat(directory, name, flags.union(.noAccessTime))
+        return try Sys.openatWary(directory, name, flags.union(.noAccessTime))
       } catch .notPermitted {
-        return try Sys.openat(directory, name, flags)
+        return try Sys.openatWary(directory, name, flags)
       }
     }
-    return try Sys.openat(directory, name, flags)
+    return try Sys.openatWary(directory, name, flags)
   }
 
   /// Gives a new inode to who asked for it. In a setgid directory (or on a mount with `grpid`) the

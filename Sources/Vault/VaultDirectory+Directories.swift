@@ -153,8 +153,8 @@ extension VaultDirectory {
   }
 
   /// Removes something under a temporary name, a directory with all that is reserved in it. What
-  /// cannot be removed stays for `check`.
-  func removeTemporary(_ name: [UInt8], _ directory: Int32) {
+  /// cannot be removed stays for `check`, as does what is deeper than anything that this program leaves.
+  func removeTemporary(_ name: [UInt8], _ directory: Int32, depth: Int = 0) {
     do throws(Errno) {
       try Sys.unlinkat(directory, name)
       return
@@ -163,7 +163,7 @@ extension VaultDirectory {
     } catch {
       return
     }
-    guard
+    guard depth < 16,
       let opened = try? Sys.openat(directory, name, [.path, .directory, .noFollow]),
       let inside = try? names(in: opened.rawValue)
     else { return }
@@ -172,7 +172,7 @@ extension VaultDirectory {
         do throws(Errno) {
           try Sys.unlinkat(opened.rawValue, inner)
         } catch .isDirectory {
-          removeTemporary(inner, opened.rawValue)
+          removeTemporary(inner, opened.rawValue, depth: depth + 1)
         }
       }
     }

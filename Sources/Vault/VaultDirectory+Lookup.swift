@@ -186,14 +186,21 @@ extension VaultDirectory {
 
   // MARK: Sidecars
 
-  /// Reads a sidecar; nil where there is none that can be one.
-  func readSidecar(_ name: [UInt8], _ directory: Int32) -> [UInt8]? {
-    guard let file = try? context.openForReading(directory, name),
-      let status = try? Sys.fstatx(file.rawValue, fields: [.type, .size]),
-      status.kind == .regular
-    else { return nil }
-    // The longest is base64 of a name of 255 bytes padded to 256, with its SIV.
-    return try? readWhole(file.rawValue, limit: 512)
+  /// Reads a sidecar; nil where there is none that can be one. Any other failure counts: an entry must not be missing
+  /// from a listing because its name could not be read just now.
+  func readSidecar(_ name: [UInt8], _ directory: Int32) throws(VaultError) -> [UInt8]? {
+    do throws(Errno) {
+      let file = try context.openForReading(directory, name)
+      guard try Sys.fstatx(file.rawValue, fields: .type).kind == .regular else { return nil }
+      // The longest is base64 of a name of 255 bytes padded to 256, with its SIV.
+      return try readWhole(file.rawValue, limit: 512)
+    } catch .noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory, .permissionDenied,
+      .noSuchAddressOrDevice
+    {
+      return nil
+    } catch {
+      throw .system(error, "reading the full form of a long name")
+    }
   }
 
   private func restore(

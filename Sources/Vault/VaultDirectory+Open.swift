@@ -264,7 +264,9 @@ extension VaultDirectory {
     do throws(Errno) {
       let file = try context.openForReading(directory, name)
       return try readWhole(file.rawValue, limit: Format.maximumRecord + 1)
-    } catch .noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory, .permissionDenied {
+    } catch .noSuchFileOrDirectory, .tooManySymbolicLinkLevels, .isDirectory, .permissionDenied,
+      .noSuchAddressOrDevice
+    {
       return nil
     }
   }

@@ -92,15 +92,7 @@ extension VaultDirectory {
       return try target.require(name)
     case .symbolicLink, .longLink:
       if try keepsTarget(source, in: target, from) { fallthrough }
-      let copy = try copyLink(source, to: target, as: name, from, into)
-      try target.install(copy, name, into, replacing: replaced)
-      do throws(Errno) {
-        try Sys.unlinkat(from, source.backingName)
-      } catch {
-        if replaced == nil, let made = try? target.lookup(name) { try? target.unlink(made, into) }
-        throw .system(error, "removing the old link")
-      }
-      dropSidecar(source.backingName, source.kind, from)
+      try moveLink(source, target, name, replaced, from, into)
       return try target.require(name)
     case .plain, .container, .special:
       try prepareMove(source, to: target, as: name, isNewLink: false)
@@ -194,7 +186,7 @@ extension VaultDirectory {
   }
 
   /// Removes what a rename replaced but, being of another kind, did not overwrite.
-  private func removeReplaced(
+  func removeReplaced(
     _ replaced: VaultEntry, unless backingName: [UInt8], _ directory: Int32
   ) throws(VaultError) {
     if replaced.backingName != backingName {

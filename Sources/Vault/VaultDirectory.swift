@@ -197,7 +197,7 @@ public final class VaultDirectory: Sendable {
     let isRecordSynced = state.withLock { $0.syncedSerial == serial }
     try attempt("syncing a directory") { () throws(Errno) in
       if !isRecordSynced,
-        let record = try? Sys.openat(directory.rawValue, Format.recordName, [.noFollow])
+        let record = try? Sys.openatWary(directory.rawValue, Format.recordName, .readOnly)
       {
         try Sys.fsync(record.rawValue)
       }

@@ -1,5 +1,7 @@
 """`scrim check`: silent about a sound vault, names what was harmed, repairs without deleting, and ends with the right code."""
 
+import contextlib
+import ctypes
 import json
 import os
 import pty
@@ -9,8 +11,9 @@ import shutil
 import subprocess
 import time
 
+import harness
 import pytest
-from harness import DAMAGED, OK, SCRIM, scrim
+from harness import DAMAGED, OK, SCRIM, scrim, seeded
 
 CHECKED = 22
 PAGE = 4096
@@ -107,6 +110,89 @@ def test_a_changed_block_is_found_by_a_deep_check_and_salvaged(filled):
     different = [i for i in range(0, len(LARGE), PAGE) if saved[i : i + PAGE] != LARGE[i : i + PAGE]]
     assert len(different) == 1 and not any(saved[different[0] : different[0] + PAGE])
     assert filled.cat("twin").stdout == LARGE[::-1]
+
+
+def test_each_name_of_a_damaged_file_is_named_and_saved(filled):
+    with filled.mount() as mount:
+        os.link(mount / "large", mount / "dir/again")
+        os.setxattr(mount / "large", "user.note", b"kept")
+        os.chmod(mount / "large", 0o640)
+    flip(filled.places["large"], 100 * PAGE + 5)
+    names = {"/large", "/dir/again"}
+    assert set(findings(check(filled, "--deep", code=DAMAGED))) == names
+    assert set(findings(check(filled, "--deep", "--repair", code=CHECKED))) == names
+    check(filled, "--deep", code=OK)
+    with filled.mount() as mount:
+        saved = [mount / "large.salvaged", mount / "dir/again.salvaged"]
+        assert saved[0].stat().st_ino == saved[1].stat().st_ino and saved[0].stat().st_nlink == 2
+        assert saved[0].stat().st_mode & 0o7777 == 0o640 and os.getxattr(saved[0], "user.note") == b"kept"
+
+
+def test_a_repair_killed_at_any_moment_loses_nothing(filled, workspace):
+    """The next one goes on: what could be saved is saved, whole."""
+    with filled.mount() as mount:
+        for name, size in (("first", 900), ("second", 1500), ("third", 2500)):
+            (mount / name).write_bytes(LARGE[:PAGE] * size)
+            number = (mount / name).stat().st_ino
+            filled.places[name] = next(p for p in everything_under(filled.tree) if os.stat(p).st_ino == number)
+    for name in ("first", "second", "third"):
+        flip(filled.places[name], 100 * PAGE + 5)
+    os.unlink(os.path.join(filled.places["dir"], ".scrim-dir"))
+    rng = seeded("repair kill")
+    for kills in range(4 * int(os.environ.get("SCRIM_ROUNDS", "1"))):
+        command = [SCRIM, "check", filled.path, "--deep", "--repair", "--passphrase-file", filled.passphrase_file]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0.02, 0.2))
+        process.kill()
+        if process.wait() >= 0:
+            break
+        harness.count("kills survived")
+    check(filled, "--deep", "--repair", code=None)
+    check(filled, "--deep", code=OK)
+    with filled.mount() as mount:
+        assert (mount / "dir/inner").read_bytes() == b"inner\n"
+        for name, size in (("first", 900), ("second", 1500), ("third", 2500)):
+            saved = [p for p in mount.point.iterdir() if p.name.startswith(f"{name}.salvaged")]
+            assert saved
+            for path in saved:
+                content = path.read_bytes()
+                assert len(content) == size * PAGE
+                assert sum(content[i : i + PAGE] != LARGE[:PAGE] for i in range(0, len(content), PAGE)) == 1
+
+
+def test_pages_that_a_crash_lost_are_free_again(vault):
+    """What a sync leaves for the close to write down is not written down if the daemon is killed in between."""
+    mount = vault.mount()
+    (mount / "file").write_bytes(LARGE * 4)
+    file = os.open(mount / "file", os.O_RDWR)
+    os.fsync(file)
+    punch = ctypes.CDLL(None, use_errno=True).fallocate
+    punch.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    for block in range(0, 1200, 2):
+        # FALLOC_FL_PUNCH_HOLE, which goes with FALLOC_FL_KEEP_SIZE.
+        assert punch(file, 3, block * PAGE, PAGE) == 0
+    os.fsync(file)
+    os.pwrite(file, b"x", PAGE)
+    os.fsync(file)
+    mount.kill()
+    with contextlib.suppress(OSError):
+        os.close(file)
+    scrim("umount", mount.point)
+    (path,) = [p for p in vault.backing_files() if p.stat().st_size > PAGE * 100]
+    (note,) = [f for f in check(vault, code=OK)["findings"] if "nothing uses" in f["reason"]]
+    assert note["severity"] == "note" and note["path"] == "/file" and not note["repaired"]
+    lost = int(re.search(r"left (\d+) pages", note["reason"])[1])
+    assert lost > 400
+    expected = vault.cat("file").stdout
+    (note,) = [f for f in check(vault, "--repair", code=OK)["findings"] if "nothing uses" in f["reason"]]
+    assert note["repaired"] and note["repair"] == "free again"
+    assert check(vault, "--deep", code=OK)["findings"] == []
+    assert vault.cat("file").stdout == expected
+    # They are used before the file grows.
+    before = path.stat().st_size
+    with vault.mount() as mount, open(mount / "file", "ab") as file:
+        file.write(bytes([7]) * (lost // 2 * PAGE))
+    assert path.stat().st_size <= before + lost // 8 * PAGE
 
 
 def test_blocks_cut_off_the_end_are_found_without_deep(filled):

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import time
 
+import harness
 import pytest
 import trees
 from harness import NOT_FOUND, OK, SCRIM, USAGE, alive, fails, run, scrim, seeded, wait_for
@@ -397,6 +398,7 @@ def hashes(root):
     return {p.name: hash(p.read_bytes()) for p in root.iterdir()}
 
 
+@pytest.mark.limit(240 + 60 * ROUNDS)
 @pytest.mark.parametrize("live", [True, False], ids=["mounted", "unmounted"])
 def test_killed_at_any_moment_every_file_is_old_or_new(vault, live):
     rng = seeded(f"convert kill {live}")
@@ -425,6 +427,7 @@ def test_killed_at_any_moment_every_file_is_old_or_new(vault, live):
                 process.wait()
                 mount.start()
             assert hashes(folder) == expected
+            harness.count("kills survived")
             if not live:
                 mount.stop()
             scrim(*command[1:])

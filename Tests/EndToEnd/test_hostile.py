@@ -7,7 +7,6 @@ means EIO and a log line with the reason, while the rest of the vault is still s
 import errno
 import os
 import random
-import re
 import shutil
 import stat
 import subprocess
@@ -499,13 +498,6 @@ def test_record_removed(scene):
     check(scene, "dir")
 
 
-def test_record_removed_in_one_place(scene):
-    """The file alone, or the attribute alone, is enough: tools lose one or the other."""
-    (scene.backing("dir") / ".scrim-dir").unlink()
-    os.removexattr(scene.backing("dir2"), "user.scrim.dir")
-    check(scene, whole=("dir/inner", "dir2/inner", "other"))
-
-
 def test_record_bit(scene, workspace):
     for offset in (0, 8, 21, 40, 60):
         copy = copy_in(workspace, scene, f"record{offset}")
@@ -651,12 +643,3 @@ def test_plain_changed(scene):
     scene.backing("plain/open").write_bytes(b"changed from outside\n")
     with scene.mount() as mount:
         assert (mount / "plain/open").read_bytes() == b"changed from outside\n"
-
-
-def test_the_page_names_these_tests():
-    """docs/threat-model.md and this file list the same cases."""
-    page = (Path(__file__).parents[2] / "docs/threat-model.md").read_text()
-    rows = [row.split("|") for row in page.split("## What is detected")[1].splitlines() if row.startswith("| ")]
-    named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row[-2])}
-    assert len(named) > 30
-    assert not {name for name in named if f"test_{name}" not in globals()}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import harness
 import pytest
 import trees
 from harness import (
@@ -108,6 +109,7 @@ def test_the_first_rule_that_matches_counts(vault, workspace):
         assert not (mount / "source/b.tmp").exists()
 
 
+@pytest.mark.limit(240 + 60 * ROUNDS)
 def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_ends_it(vault, workspace):
     rng = seeded("migrate kill")
     source, before = workspace.path / "source", workspace.path / "before"
@@ -125,6 +127,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_ends_it(vault, wo
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert_union_is_whole(vault, source, before)
+        harness.count("kills survived")
     if source.exists():
         run(*command)
     assert not source.exists()

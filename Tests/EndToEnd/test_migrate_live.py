@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import harness
 import pytest
 import trees
 from harness import LOCKED, NOT_FOUND, OK, SCRIM, SYSTEM, USAGE, fails, run, scrim, seeded, wait_for
@@ -90,6 +91,7 @@ def test_hard_links_stay_together_where_their_directories_agree(mount, workspace
     assert all((mount / "source" / name).read_text() == "one" for name in ("a", "b", "d/c", "d/x.mp4"))
 
 
+@pytest.mark.limit(240 + 60 * ROUNDS)
 @pytest.mark.parametrize("victim", ["command", "daemon"])
 def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_ends_it(vault, workspace, victim):
     rng = seeded(f"migrate live kill {victim}")
@@ -114,6 +116,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_ends_it(vault, wo
                 mount.force_down()
                 mount.start()
             assert_union_is_whole(mount / "source", source, before)
+            harness.count("kills survived")
         if source.exists():
             run(*command)
         assert not source.exists()

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import harness
 import pytest
 import trees
 from harness import (
@@ -128,6 +129,7 @@ def union(vault, out):
     return result.returncode == OK
 
 
+@pytest.mark.limit(240 + 60 * ROUNDS)
 def test_killed_at_any_moment_it_is_whole_and_the_next_run_goes_on(vault, workspace):
     rng = seeded("rekey kill")
     before, out = workspace.path / "before", workspace.path / "out"
@@ -157,6 +159,7 @@ def test_killed_at_any_moment_it_is_whole_and_the_next_run_goes_on(vault, worksp
         run(*command)
     assert kills
     assert_rekeyed(vault, before, expected)
+    harness.count("kills survived", kills)
 
 
 def test_a_vault_in_two_parts_is_refused_and_each_part_is_a_vault(vault, workspace):

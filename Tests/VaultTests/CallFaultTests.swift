@@ -29,6 +29,7 @@ import Testing
     try root.makeFile(long, filled(3))
     let directory = try root.makeDirectory("d")
     try directory.makeFile("inside", filled(4))
+    _ = try directory.makeSymbolicLink(bytes("link"), target: bytes("elsewhere"), owner: nil)
     try root.makeDirectory("empty")
     _ = try root.makeSymbolicLink(bytes("link"), target: bytes("target"), owner: nil)
     let plain = try root.makeDirectory("p")
@@ -68,6 +69,36 @@ import Testing
     },
     Operation("rename a link") {
       try $0.root.rename(bytes("link"), to: $0.root.directory("d"), bytes("moved"))
+    },
+    Operation("rename a link within a directory") {
+      try $0.root.rename(bytes("link"), to: $0.root, long + bytes("moved"))
+    },
+    Operation("rename a link over another") {
+      try $0.root.rename(bytes("link"), to: $0.root.directory("d"), bytes("link"))
+    },
+    Operation("rename a link over a file") {
+      try $0.root.rename(bytes("link"), to: $0.root, bytes("file"))
+    },
+    Operation("list") { vault in
+      for (name, count) in [("", 7), ("d", 2), ("empty", 0), ("p", 1)] {
+        let directory = name.isEmpty ? vault.root : try vault.root.directory(name)
+        // What cannot be read must not look like the end.
+        guard try directory.list().count == count else { throw Wrong() }
+      }
+    },
+    Operation("look up and read") {
+      let directory = try $0.root.directory("d")
+      guard try directory.lookup(bytes("inside")) != nil, try $0.root.lookup(long) != nil,
+        try $0.root.lookup(bytes("none")) == nil,
+        try $0.root.readLink($0.root.find("link")) == bytes("target"),
+        try $0.root.content("file") == filled(1),
+        try $0.root.directory("p").content("raw") == filled(5)
+      else { throw Wrong() }
+    },
+    Operation("sync all") {
+      try $0.root.makeDirectory("new")
+      try $0.root.directory("new").sync()
+      try $0.root.sync()
     },
     Operation("rename a directory") {
       try $0.root.rename(bytes("d"), to: $0.root.directory("p"), bytes("moved"))
@@ -141,6 +172,9 @@ import Testing
         SlotRequest(secret: .keyFile(SecretBytes(copying: bytes("second")))))
     },
   ]
+
+  /// An answer that is neither right nor an error.
+  private struct Wrong: Error {}
 
   /// Creates a file as a program does that removes what it could not write.
   private static func create(_ directory: VaultDirectory, _ name: [UInt8]) throws {
