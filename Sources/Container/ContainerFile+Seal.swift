@@ -37,6 +37,8 @@ extension ContainerFile {
     if policy.isCompressed {
       for index in 0..<blocks where trial.shouldTry() { tries |= 1 << UInt64(index) }
     }
+    // Before, as those of a run that fails count too.
+    pages.seals += UInt64(blocks)
     let perBlock = policy.blockSize / Format.pageSize
     let bytes = blocks << Int(policy.blockShift)
     if bytes >= Workspace.shareLimit || other != nil {
@@ -56,8 +58,6 @@ extension ContainerFile {
     } else {
       try seal(0..<blocks, tries: tries, scratch, scratch.compressor)
     }
-    pages.seals += UInt64(blocks)
-
     guard policy.isCompressed else { return blocks }
     var used = 0
     for index in 0..<blocks {

@@ -90,22 +90,23 @@ def test_adoption_writes_no_data(vault, workspace):
 
 def test_the_first_rule_that_matches_counts(vault, workspace):
     source = workspace.path / "source"
-    (source / "logs").mkdir(parents=True)
-    for name in ("a.log", "b.tmp", "logs/c.log", "keep.tmp"):
+    for folder in ("logs", "cache"):
+        (source / folder).mkdir(parents=True)
+    for name in ("a.log", "b.tmp", "logs/c.log", "keep.tmp", "cache/d"):
         (source / name).write_bytes(b"text " * 1000)
     rules = workspace.path / "rules"
-    rules.write_text("# comment\nseal keep.*\nexclude *.tmp\n")
+    rules.write_bytes(b"# comment\n\n seal \tkeep.*\r\nexclude *.tmp\r\nexclude cache/")
     options = ("--plain", "logs/*", "--compress", "*.log", "--rules", rules)
     arguments = [*options, "--passphrase-file", vault.passphrase_file]
     plan = lines(scrim("migrate", source, vault.path, "--dry-run", "--json", *arguments))[0]
     assert {k: v["files"] for k, v in plan["modes"].items()} == {"plain": 1, "sealed-compressed": 1, "sealed": 1}
-    assert plan["excluded"]["files"] == 1 and plan["directories"] == 2 and plan["spaceNeeded"] > 15000
+    assert plan["excluded"]["files"] == 2 and plan["directories"] == 2 and plan["spaceNeeded"] > 15000
     assert vault.ls().stdout == b""
     scrim("migrate", source, vault.path, *arguments)
     with vault.mount() as mount:
         modes = {n: os.getxattr(mount / "source" / n, "user.scrim.mode") for n in ("a.log", "keep.tmp", "logs/c.log")}
         assert modes == {"a.log": b"sealed-compressed", "keep.tmp": b"sealed", "logs/c.log": b"plain"}
-        assert not (mount / "source/b.tmp").exists()
+        assert not (mount / "source/b.tmp").exists() and not (mount / "source/cache").exists()
 
 
 def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_ends_it(vault, workspace):
