@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Migrating trees: adoption beside mv, small files beside cp -a into gocryptfs, one large file, memory.
+"""Migrating trees: adoption beside mv, small files beside cp -a into gocryptfs, one large file beside `scrim bench`, memory.
 
-Usage: trees.py [FOLDER] [FILES]. FOLDER is where vaults and sources go (default /dev/shm), FILES how many small ones (20000).
-SCRIM is the program (default .build/release/scrim).
+Usage: trees.py [FOLDER] [FILES] [adoption|small|large|memory]… FOLDER is where vaults and sources go (default /dev/shm), FILES
+how many small ones (20000; memory goes up to 50 times as many). SCRIM is the program (default .build/release/scrim).
 """
 
+import json
 import os
 import random
 import shutil
@@ -27,12 +28,12 @@ def run(*command, **options):
     return time.monotonic() - start, usage.ru_maxrss
 
 
-def tree(folder, files, size, suffix=""):
+def tree(folder, files, size, suffix="", in_each=500):
     rng = random.Random(1)
     data = rng.randbytes(size + 4096)
     for i in range(files):
-        place = folder / f"{i // 500}"
-        if i % 500 == 0:
+        place = folder / f"{i // in_each}"
+        if i % in_each == 0:
             place.mkdir(parents=True)
         (place / f"{i}{suffix}").write_bytes(data[i % 4096 : i % 4096 + size])
 
@@ -97,7 +98,13 @@ def small_files(place, files):
     print(f"moving them: {moved:.2f} s, {files / moved:.0f} a second, {memory >> 10} MiB")
 
 
-def large_file(place, gibibytes):
+def sealed_writing():
+    """Bytes a second that `scrim bench` writes to a container in memory."""
+    sections = json.loads(subprocess.run([SCRIM, "bench", "--json", "--milliseconds", "1000"], stdout=subprocess.PIPE, check=True).stdout)
+    return next(f["mibPerSecond"] for s in sections for f in s["figures"] if f["name"] == "sealed, writing") * (1 << 20)
+
+
+def large_file(place, gibibytes=2, rounds=5):
     source = place.folder / "large"
     source.mkdir()
     block = random.Random(2).randbytes(64 << 20)
@@ -105,9 +112,16 @@ def large_file(place, gibibytes):
         for _ in range(gibibytes * 16):
             f.write(block)
     size = gibibytes << 30
-    vault = place.vault()
-    seconds, memory = place.migrate(source, vault)
-    print(f"sealing one file of {gibibytes} GiB by copy: {size / seconds / 1e6:.0f} MB/s, {memory >> 10} MiB")
+    copied, measured, vault = 0, 0, None
+    for _ in range(rounds):
+        if vault:
+            shutil.rmtree(vault)
+        vault = place.vault()
+        measured = max(measured, sealed_writing())
+        seconds, memory = place.migrate(source, vault)
+        copied = max(copied, size / seconds)
+    print(f"sealing one file of {gibibytes} GiB by copy: {copied / 1e6:.0f} MB/s, {memory >> 10} MiB")
+    print(f"  scrim bench, sealed writing: {measured / 1e6:.0f} MB/s; migrating reaches {copied / measured:.2f} of it (best of {rounds} each)")
     seconds, _ = run(SCRIM, "convert", vault, "--content", "plain", "--recursive", "--passphrase-file", place.password)
     print(f"converting it to plain, verified: {size / seconds / 1e6:.0f} MB/s")
     seconds, _ = place.migrate(source, place.vault(), "--move")
@@ -115,22 +129,33 @@ def large_file(place, gibibytes):
 
 
 def memory_growth(place, files):
-    peaks = []
-    for count in (files // 20, files):
-        source = place.folder / f"memory {count}"
-        tree(source, count, 10)
-        peaks.append(place.migrate(source, place.vault())[1] >> 10)
-        shutil.rmtree(source)
-    print(f"memory of copying {files // 20} files: {peaks[0]} MiB, {files} files: {peaks[1]} MiB")
+    for in_each in (500, files):
+        for count in (count for count in (1_000, 100_000, 1_000_000) if count <= files):
+            source = place.folder / f"memory {in_each} {count}"
+            tree(source, count, 10, in_each=in_each)
+            vault = place.vault()
+            peaks = [place.migrate(source, vault)[1] >> 10]
+            shutil.rmtree(vault)
+            vault = place.vault()
+            peaks.append(place.migrate(source, vault, "--move", "--plain", "*")[1] >> 10)
+            shutil.rmtree(vault)
+            places = "one directory" if in_each >= count else f"directories of {in_each}"
+            print(f"memory for {count} files in {places}: copying {peaks[0]} MiB, adopting {peaks[1]} MiB", flush=True)
 
 
 def main():
     base = sys.argv[1] if len(sys.argv) > 1 else "/dev/shm"
     files = int(sys.argv[2]) if len(sys.argv) > 2 else 20_000
-    for job in (lambda p: adoption(p, files // 2), lambda p: small_files(p, files), lambda p: large_file(p, 2), lambda p: memory_growth(p, files)):
+    jobs = {
+        "adoption": lambda place: adoption(place, files // 2),
+        "small": lambda place: small_files(place, files),
+        "large": large_file,
+        "memory": lambda place: memory_growth(place, files * 50),
+    }
+    for name in sys.argv[3:] or jobs:
         place = Place(base)
         try:
-            job(place)
+            jobs[name](place)
         finally:
             shutil.rmtree(place.folder, ignore_errors=True)
 

@@ -26,20 +26,30 @@ extension ContainerFile {
   /// - Parameters:
   ///   - blocks: How many; they fit into the run as they are.
   ///   - scratch: Gets the sealed pages, and references that lack only their places.
+  ///   - other: What else to do meanwhile.
   /// - Returns: How many pages they take.
-  /// - Throws: `.crypto`, `.keyMissing`.
-  func sealRun(_ blocks: Int, _ scratch: Scratch) throws(ContainerError) -> Int {
+  /// - Throws: `.crypto`, `.keyMissing`, and what `other` throws.
+  func sealRun(
+    _ blocks: Int, _ scratch: Scratch, beside other: (() throws(ContainerError) -> Void)?
+  ) throws(ContainerError) -> Int {
     // A run holds few blocks that may be compressed.
     var tries: UInt64 = 0
     if policy.isCompressed {
       for index in 0..<blocks where trial.shouldTry() { tries |= 1 << UInt64(index) }
     }
+    // Before, as those of a run that fails count too.
+    pages.seals += UInt64(blocks)
     let perBlock = policy.blockSize / Format.pageSize
     let bytes = blocks << Int(policy.blockShift)
-    if bytes >= Workspace.shareLimit {
+    if bytes >= Workspace.shareLimit || other != nil {
       let perPart = policy.isCompressed ? 1 : 32
       let chosen = tries
-      try workspace.share(parts: (blocks + perPart - 1) / perPart) { part throws(ContainerError) in
+      let others = other == nil ? 0 : 1
+      let parts = others + (blocks + perPart - 1) / perPart
+      try workspace.share(parts: parts) { part throws(ContainerError) in
+        // The longest part, so the first.
+        if let other, part == 0 { return try other() }
+        let part = part - others
         let range = part * perPart..<min(blocks, (part + 1) * perPart)
         let own = self.policy.isCompressed ? self.workspace.takeScratch() : nil
         defer { if let own { self.workspace.give(own) } }
@@ -48,8 +58,6 @@ extension ContainerFile {
     } else {
       try seal(0..<blocks, tries: tries, scratch, scratch.compressor)
     }
-    pages.seals += UInt64(blocks)
-
     guard policy.isCompressed else { return blocks }
     var used = 0
     for index in 0..<blocks {

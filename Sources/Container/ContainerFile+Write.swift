@@ -45,9 +45,8 @@ extension ContainerFile {
     let inBlock = Int(position & UInt64(policy.blockSize - 1))
     let whole = inBlock == 0 ? count >> Int(policy.blockShift) : 0
     if whole << Int(policy.blockShift) >= ContainerFile.directLimit {
-      let blocks = min(whole, (Scratch.runPages << 12) >> Int(policy.blockShift))
-      try storeDirectly(block, from: source, blocks: blocks)
-      return blocks << Int(policy.blockShift)
+      try storeDirectly(block, from: source, blocks: whole)
+      return whole << Int(policy.blockShift)
     }
     let part = min(policy.blockSize - inBlock, count)
     let entry = try bufferedBlock(
@@ -133,47 +132,39 @@ extension ContainerFile {
     _ first: UInt64, from source: UnsafeRawPointer, blocks: Int
   ) throws(ContainerError) {
     try prepareToWrite()
-    let scratch = workspace.takeScratch()
-    defer { workspace.give(scratch) }
     tree.grow(toHold: first + UInt64(blocks))
-    var index = 0
-    while index < blocks {
-      let span = try tree.mutableSpan(first + UInt64(index))
-      let count = min(blocks - index, span.count)
-      for offset in 0..<count { scratch.slots[index + offset] = span.references + offset }
-      index += count
+    try store(blocks) { (range, scratch) throws(ContainerError) in
+      var index = 0
+      while index < range.count {
+        let span = try tree.mutableSpan(first + UInt64(range.lowerBound + index))
+        let count = min(range.count - index, span.count)
+        for offset in 0..<count { scratch.slots[index + offset] = span.references + offset }
+        index += count
+      }
+      for (index, block) in range.enumerated() {
+        scratch.sources[index] = (source + block << Int(policy.blockShift)).buffer(policy.blockSize)
+      }
+    } stored: { range in
+      cache.invalidate()
+      if buffer.isEmpty { return }
+      buffer.remove(first + UInt64(range.lowerBound)..<first + UInt64(range.upperBound))
     }
-    for index in 0..<blocks {
-      scratch.sources[index] = (source + index << Int(policy.blockShift)).buffer(policy.blockSize)
-    }
-    let usedPages = try sealRun(blocks, scratch)
-    try place(scratch, blocks: blocks, pageCount: usedPages)
-    cache.invalidate()
-    if !buffer.isEmpty { buffer.remove(first..<(first + UInt64(blocks))) }
   }
 
   /// Stores every buffered block.
   func flush() throws(ContainerError) {
     if buffer.isEmpty { return }
     try prepareToWrite()
-    let scratch = workspace.takeScratch()
-    defer { workspace.give(scratch) }
     let blocks = buffer.blocks
-    let perRun = (Scratch.runPages << 12) >> Int(policy.blockShift)
     if let last = blocks.last { tree.grow(toHold: last + 1) }
-    var next = 0
-    while next < blocks.count {
-      let count = min(perRun, blocks.count - next)
-      for index in 0..<count {
-        let block = blocks[next + index]
+    try store(blocks.count) { (range, scratch) throws(ContainerError) in
+      for (index, block) in blocks[range].enumerated() {
         guard let entry = buffer[block] else { preconditionFailure("listed, so present") }
         scratch.slots[index] = try tree.mutableSpan(block).references
         scratch.sources[index] = UnsafeRawPointer(entry.memory).buffer(storedCount(block, entry))
       }
-      let usedPages = try sealRun(count, scratch)
-      try place(scratch, blocks: count, pageCount: usedPages)
-      for block in blocks[next..<(next + count)] { buffer.remove(block) }
-      next += count
+    } stored: { range in
+      for block in blocks[range] { buffer.remove(block) }
     }
   }
 
@@ -205,7 +196,7 @@ extension ContainerFile {
       try cipher.seal(scratch.references, scratch.run, into: scratch.run)
       pages.seals += 1
       scratch.slots[0] = slot
-      try place(scratch, blocks: 1, pageCount: pageCount)
+      try place(Run(scratch: scratch, blocks: 0..<1, pageCount: pageCount))
       tail = kept > 0 ? BlockTail(codec: codec, bytes: bytes) : nil
     } else {
       drop(slot)
@@ -221,37 +212,116 @@ extension ContainerFile {
     return max(1, Int(min(rest, UInt64(entry.capacity))))
   }
 
-  /// Writes the sealed blocks of the scratch run to free pages and puts their references where
-  /// `scratch.slots` says. After an error nothing has changed.
-  private func place(_ scratch: Scratch, blocks: Int, pageCount: Int) throws(ContainerError) {
-    var placed = 0
-    var offset = 0
-    var taken: [Extent] = []
-    do throws(ContainerError) {
-      while placed < blocks {
-        let extent = try nextExtent(
-          for: UInt64(pageCount - offset), first: scratch.references[placed].pageCount)
-        taken.append(extent)
-        var page = extent.start
-        while placed < blocks, page < extent.end {
-          scratch.references[placed].page = page
-          page += UInt64(scratch.references[placed].pageCount)
-          placed += 1
-        }
-        let count = Int(extent.count) << 12
-        try pages.write(
-          page: extent.start,
-          from: UnsafeRawBufferPointer((scratch.run + offset << 12).buffer(count)))
-        offset += Int(extent.count)
+  /// Blocks on their way to free pages.
+  private struct Run {
+    let scratch: Scratch
+    let blocks: Range<Int>
+    /// Pages that they take, once they are sealed.
+    var pageCount = 0
+  }
+
+  /// Seals blocks and writes them to free pages, in runs: each is written while the next is sealed. After an error
+  /// nothing has changed for the blocks that `stored` has not heard of.
+  ///
+  /// - Parameters:
+  ///   - count: How many blocks.
+  ///   - gather: Says for a range of them in `sources` what they hold, and in `slots` where their references go.
+  ///   - stored: Hears of a range that is stored.
+  /// - Throws: `.io`, `.crypto`, `.keyMissing`, `.tooLarge`, and what `gather` throws.
+  private func store(
+    _ count: Int, gather: (Range<Int>, Scratch) throws(ContainerError) -> Void,
+    stored: (Range<Int>) -> Void
+  ) throws(ContainerError) {
+    let perRun = (Scratch.runPages << 12) >> Int(policy.blockShift)
+    var sealed: Run?
+    var next = 0
+    while sealed != nil || next < count {
+      var run: Run?
+      if next < count {
+        let blocks = next..<min(next + perRun, count)
+        let scratch = workspace.takeScratch()
+        try gather(blocks, scratch)
+        run = Run(scratch: scratch, blocks: blocks)
+        next = blocks.upperBound
       }
+      let extents = try sealed.map { (run) throws(ContainerError) in try reserve(run) } ?? []
+      do throws(ContainerError) {
+        if let started = run {
+          var other: (() throws(ContainerError) -> Void)?
+          if let sealed {
+            other = { () throws(ContainerError) in try self.write(sealed, to: extents) }
+          }
+          run?.pageCount = try sealRun(started.blocks.count, started.scratch, beside: other)
+        } else if let sealed {
+          try write(sealed, to: extents)
+        }
+      } catch {
+        for extent in extents { allocator.giveBack(extent) }
+        throw error
+      }
+      if let sealed {
+        settle(sealed)
+        stored(sealed.blocks)
+        workspace.give(sealed.scratch)
+      }
+      sealed = run
+    }
+  }
+
+  /// Writes sealed blocks to free pages. After an error nothing has changed.
+  private func place(_ run: Run) throws(ContainerError) {
+    let extents = try reserve(run)
+    do throws(ContainerError) {
+      try write(run, to: extents)
     } catch {
-      for extent in taken { allocator.giveBack(extent) }
+      for extent in extents { allocator.giveBack(extent) }
       throw error
     }
-    for index in 0..<blocks {
-      let slot = scratch.slots[index]
+    settle(run)
+  }
+
+  /// Takes free pages for sealed blocks, and says so in their references.
+  private func reserve(_ run: Run) throws(ContainerError) -> [Extent] {
+    let references = run.scratch.references
+    var placed = 0
+    var count: UInt64 = 0
+    var taken: [Extent] = []
+    while placed < run.blocks.count {
+      do throws(ContainerError) {
+        taken.append(
+          try nextExtent(
+            for: UInt64(run.pageCount) - count, first: references[placed].pageCount))
+      } catch {
+        for extent in taken { allocator.giveBack(extent) }
+        throw error
+      }
+      let extent = taken[taken.count - 1]
+      var page = extent.start
+      while placed < run.blocks.count, page < extent.end {
+        references[placed].page = page
+        page += UInt64(references[placed].pageCount)
+        placed += 1
+      }
+      count += extent.count
+    }
+    return taken
+  }
+
+  private func write(_ run: Run, to extents: [Extent]) throws(ContainerError) {
+    var start = run.scratch.run
+    for extent in extents {
+      let count = Int(extent.count) << 12
+      try pages.write(page: extent.start, from: UnsafeRawBufferPointer(start.buffer(count)))
+      start += count
+    }
+  }
+
+  /// Puts the references of written blocks where `slots` says.
+  private func settle(_ run: Run) {
+    for index in 0..<run.blocks.count {
+      let slot = run.scratch.slots[index]
       if !slot.pointee.isHole { allocator.release(slot.pointee.extent) }
-      slot.pointee = scratch.references[index]
+      slot.pointee = run.scratch.references[index]
     }
   }
 

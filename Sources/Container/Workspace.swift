@@ -70,28 +70,7 @@ public final class Workspace: Sendable {
   func share(
     parts: Int, _ body: @escaping (Int) throws(ContainerError) -> Void
   ) throws(ContainerError) {
-    let task = SharedTask(body)
-    crew.run(parts: parts) { task.run($0) }
-    if let failure = task.failure.withLock({ $0 }) { throw failure }
-  }
-}
-
-/// A task whose parts several threads do; what it works on is apart for each part.
-private final class SharedTask: @unchecked Sendable {
-  private let body: (Int) throws(ContainerError) -> Void
-  let failure = Mutex<ContainerError?>(nil)
-
-  init(_ body: @escaping (Int) throws(ContainerError) -> Void) {
-    self.body = body
-  }
-
-  func run(_ part: Int) {
-    if failure.withLock({ $0 }) != nil { return }
-    do throws(ContainerError) {
-      try body(part)
-    } catch {
-      failure.withLock { $0 = $0 ?? error }
-    }
+    try crew.share(parts: parts, body)
   }
 }
 

@@ -12,7 +12,7 @@ enum Content: Sendable {
   /// What the medium has of a container.
   case stored(ContainerFile)
 
-  func read(
+  private func read(
     at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
   ) throws(TransferError) -> Int {
     switch self {
@@ -29,6 +29,16 @@ enum Content: Sendable {
         try file.read(at: offset, into: buffer)
       }
     }
+  }
+
+  /// Reads a whole range into the beginning of a buffer.
+  ///
+  /// - Throws: `.changed` where the file ends before, `.outside`, `.vault`.
+  func fill(
+    _ buffer: UnsafeMutableRawBufferPointer, _ range: Range<UInt64>
+  ) throws(TransferError) {
+    let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<range.count])
+    guard try read(at: range.lowerBound, into: part) == part.count else { throw .changed }
   }
 
   func write(at offset: UInt64, from bytes: UnsafeRawBufferPointer) throws(TransferError) {
@@ -119,9 +129,12 @@ enum Content: Sendable {
 
 /// Memory that one thread copies through.
 final class TransferBuffer {
-  static let size = 1 << 20
+  private static let size = 8 << 20
+  /// Less is done before another thread would wake up for it.
+  private static let shareLimit = 256 << 10
   let first = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096)
-  let second = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096)
+  private let second = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096)
+  private let helper = WorkCrew(limit: 1)
 
   deinit {
     first.deallocate()
@@ -146,20 +159,66 @@ final class TransferBuffer {
     {
       return try advance(size)
     }
-    var offset: UInt64 = 0
-    while offset < size, let data = try source.nextData(from: offset), data < size {
-      let end = min(try source.nextHole(from: data) ?? size, size)
-      offset = data
-      while offset < end {
-        // Chunks end where blocks do, whatever the data began with.
-        let room = UInt64(TransferBuffer.size) - offset % UInt64(TransferBuffer.size)
-        let wanted = Int(min(end - offset, room))
-        let part = UnsafeMutableRawBufferPointer(rebasing: first[..<wanted])
-        guard try source.read(at: offset, into: part) == wanted else { throw .changed }
-        try target.write(at: offset, from: UnsafeRawBufferPointer(part))
-        offset += UInt64(wanted)
-        try advance(UInt64(wanted))
+    var chunks = Chunks(content: source, size: size)
+    var (full, empty) = (first, second)
+    var chunk = try chunks.next()
+    if let chunk { try source.fill(full, chunk) }
+    while let current = chunk {
+      let (following, bytes, room) = (try chunks.next(), full, empty)
+      try both(large: following?.count ?? 0 >= TransferBuffer.shareLimit) {
+        () throws(TransferError) in
+        try target.write(
+          at: current.lowerBound, from: UnsafeRawBufferPointer(rebasing: bytes[..<current.count]))
+      } _: { () throws(TransferError) in
+        if let following { try source.fill(room, following) }
       }
+      chunk = following
+      swap(&full, &empty)
+      try advance(UInt64(current.count))
+    }
+  }
+
+  /// Goes through a file's data.
+  private struct Chunks {
+    let content: Content
+    let size: UInt64
+    private var offset: UInt64 = 0
+    /// Of the data that `offset` is in.
+    private var end: UInt64 = 0
+
+    init(content: Content, size: UInt64) {
+      self.content = content
+      self.size = size
+    }
+
+    /// Data that fits into the buffer; nil at the end.
+    mutating func next() throws(TransferError) -> Range<UInt64>? {
+      if offset == end {
+        guard offset < size, let data = try content.nextData(from: offset), data < size else {
+          return nil
+        }
+        end = min(try content.nextHole(from: data) ?? size, size)
+        offset = data
+      }
+      // Chunks end where blocks do, whatever the data began with.
+      let room = UInt64(TransferBuffer.size) - offset % UInt64(TransferBuffer.size)
+      let start = offset
+      offset += min(end - start, room)
+      return start..<offset
+    }
+  }
+
+  /// Does two things, at once where they are large.
+  private func both(
+    large: Bool, _ one: @escaping () throws(TransferError) -> Void,
+    _ other: @escaping () throws(TransferError) -> Void
+  ) throws(TransferError) {
+    guard large else {
+      try one()
+      return try other()
+    }
+    try helper.share(parts: 2) { part throws(TransferError) in
+      try part == 0 ? one() : other()
     }
   }
 
@@ -176,22 +235,27 @@ final class TransferBuffer {
     _ left: Content, _ right: Content, size: UInt64, proceed: () throws(TransferError) -> Void
   ) throws(TransferError) -> Bool {
     var offset: UInt64 = 0
+    let (one, other) = (first, second)
     while offset < size {
       try proceed()
       let data = min(
         try left.nextData(from: offset) ?? size, try right.nextData(from: offset) ?? size)
       offset = max(offset, data)
       guard offset < size else { return true }
-      let wanted = Int(min(size - offset, UInt64(TransferBuffer.size)))
-      let one = UnsafeMutableRawBufferPointer(rebasing: first[..<wanted])
-      let other = UnsafeMutableRawBufferPointer(rebasing: second[..<wanted])
-      guard try left.read(at: offset, into: one) == wanted,
-        try right.read(at: offset, into: other) == wanted
-      else { return false }
+      let chunk = offset..<offset + min(size - offset, UInt64(TransferBuffer.size))
+      do throws(TransferError) {
+        try both(large: chunk.count >= TransferBuffer.shareLimit) { () throws(TransferError) in
+          try left.fill(one, chunk)
+        } _: { () throws(TransferError) in
+          try right.fill(other, chunk)
+        }
+      } catch .changed {
+        return false
+      }
       guard let start = one.baseAddress, let otherStart = other.baseAddress,
-        memcmp(start, otherStart, wanted) == 0
+        memcmp(start, otherStart, chunk.count) == 0
       else { return false }
-      offset += UInt64(wanted)
+      offset = chunk.upperBound
     }
     return true
   }

@@ -5,6 +5,8 @@ import SystemPackage
 final class JobQueue<Job: Sendable>: Sendable {
   private struct State {
     var jobs: [Job] = []
+    /// How many were taken and are not done.
+    var running = 0
     var isClosed = false
   }
 
@@ -20,10 +22,16 @@ final class JobQueue<Job: Sendable>: Sendable {
     state.update { $0.jobs.append(job) }
   }
 
+  /// Waits until every job is done.
+  func drain() { state.wait { $0.jobs.isEmpty && $0.running == 0 ? () : nil } }
+
   /// Waits for a job; nil once the queue is closed and empty.
-  func take() -> Job? {
+  private func take() -> Job? {
     let job: Job? = state.wait { state in
-      if !state.jobs.isEmpty { return .some(state.jobs.removeFirst()) }
+      if !state.jobs.isEmpty {
+        state.running += 1
+        return .some(state.jobs.removeFirst())
+      }
       return state.isClosed ? .some(nil) : nil
     }
     // Wakes the producer, who may wait for room.
@@ -47,7 +55,10 @@ final class JobQueue<Job: Sendable>: Sendable {
       let worker = try attempting("starting a thread") { () throws(Errno) in
         try WorkerThread(name: "scrim-transfer") { [self] in
           let buffer = TransferBuffer()
-          while let job = take() { process(job, buffer) }
+          while let job = take() {
+            process(job, buffer)
+            state.update { $0.running -= 1 }
+          }
         }
       }
       workers.append(worker)

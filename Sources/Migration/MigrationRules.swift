@@ -19,16 +19,17 @@ public struct MigrationRule: Sendable {
   /// Takes a pattern: `*` stands for any bytes, slashes included, `?` for one byte.
   ///
   /// - Parameters:
-  ///   - pattern: 1 to 255 bytes. With a slash in it, it is matched with the whole path below the
-  ///     source, else with the name alone.
+  ///   - pattern: 1 to 255 bytes. With a slash in it, but for one at its end, it is matched with the whole path
+  ///     below the source, else with the name alone.
   ///   - action: What happens to what matches.
   public init?(pattern: [UInt8], action: Action) {
     let slash = UInt8(ascii: "/")
-    let trimmed = pattern.first == slash ? Array(pattern.dropFirst()) : pattern
+    let inner = pattern.last == slash ? pattern.dropLast() : pattern[...]
+    let trimmed = Array(inner.first == slash ? inner.dropFirst() : inner)
     guard let rule = ContentRule(pattern: trimmed, policy: .plain) else { return nil }
     self.pattern = rule
     self.action = action
-    matchesPaths = pattern.contains(slash)
+    matchesPaths = inner.contains(slash)
   }
 
   func matches(path: [UInt8], name: [UInt8]) -> Bool {

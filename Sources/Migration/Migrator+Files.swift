@@ -183,8 +183,7 @@ extension Migrator {
   struct Removals {
     var batch: [Removal] = []
     var bytes: UInt64 = 0
-    /// Files with several names and what is no file: gone through at the end, so that a second run
-    /// still sees which names belong together.
+    /// What has several names: gone through at the end, so that a second run still sees which belong together.
     var atEnd: [Removal] = []
 
     static let batchCount = 128
@@ -211,7 +210,7 @@ extension Migrator {
     }
   }
 
-  private func queueRemoval(_ item: Item) {
+  func queueRemoval(_ item: Item) {
     removals.withLock { removals in
       guard item.status.links == 1 else { return removals.atEnd.append(Removal(item)) }
       removals.batch.append(Removal(item, keepsFolder: true))
@@ -220,7 +219,7 @@ extension Migrator {
   }
 
   /// Removes what waits as soon as there is enough of it for a sync.
-  private func removeEnough(_ buffer: TransferBuffer) {
+  func removeEnough(_ buffer: @autoclosure () -> TransferBuffer) {
     let batch = removals.withLock { removals -> [Removal] in
       guard
         removals.batch.count >= Removals.batchCount || removals.bytes >= Removals.batchBytes
@@ -228,7 +227,7 @@ extension Migrator {
       defer { (removals.batch, removals.bytes) = ([], 0) }
       return removals.batch
     }
-    remove(batch, buffer)
+    if !batch.isEmpty { remove(batch, buffer()) }
   }
 
   /// Removes what waits. Unless the run is complete, what belongs together waits for the next.

@@ -20,8 +20,12 @@ public final class Migrator: Sendable, TransferRun {
 
   /// What only the walking thread uses.
   struct Walk {
-    /// Directories in the order in which they are finished: inner ones first.
-    var directories: [Folder] = []
+    /// Directories that nothing will be added to, in the order in which they are finished: inner ones first.
+    var folders: [Folder] = []
+    /// Those with files with several names somewhere in them wait for the end, as these do.
+    var foldersOfLinks: [Folder] = []
+    /// Names of files with several that were met.
+    var linkCount: UInt64 = 0
     /// The first name in the vault of files with several.
     var links: [InodeIdentity: (directory: any Receiver, name: [UInt8])] = [:]
   }
@@ -78,7 +82,7 @@ public final class Migrator: Sendable, TransferRun {
     let buffer = TransferBuffer()
     // Files that a stopped run has copied may go: they are as safe as those of a whole run.
     removeSources(buffer, all: !isStopping)
-    if !isStopping { finishFolders() }
+    if !isStopping { finishFolders(all: true) }
     return end
   }
 
@@ -105,19 +109,33 @@ public final class Migrator: Sendable, TransferRun {
       var metadata = Metadata(outside: folder.rawValue, status, losses: &losses)
       reportLosses(path, losses)
       if options.moves { FolderState.keep(&metadata.status, in: try directory.itself()) }
-      let names = try attempting("reading a directory") { () throws(Errno) in
-        try Sys.entries(of: folder.rawValue).map { $0.name }
-      }
-      for name in names where !isStopping {
-        take(source, folder, name, place: place, path: joined(path, name), directory)
+      let links = walk.withLock { $0.linkCount }
+      try attempting("reading a directory") { () throws(Errno) in
+        try Sys.forEachEntry(of: folder.rawValue) {
+          let name = [UInt8]($0.name)
+          take(source, folder, name, place: place, path: joined(path, name), directory)
+          return !isStopping
+        }
       }
       let finished = Folder(
         source: source, place: place, path: path, metadata: metadata, directory: directory)
-      walk.withLock { $0.directories.append(finished) }
       directory.rest()
+      leave(finished, hasLinks: links != walk.withLock { $0.linkCount })
     } catch {
       report(path, error)
     }
+  }
+
+  /// Notes a directory to be finished, which happens now and then so that few wait in memory.
+  private func leave(_ folder: Folder, hasLinks: Bool) {
+    let isEnough = walk.withLock { walk in
+      if hasLinks { walk.foldersOfLinks.append(folder) } else { walk.folders.append(folder) }
+      return walk.folders.count >= 256
+    }
+    guard isEnough else { return }
+    queue.drain()
+    removeSources(TransferBuffer(), all: false)
+    if !isStopping { finishFolders(all: false) }
   }
 
   private func take(
@@ -133,6 +151,7 @@ public final class Migrator: Sendable, TransferRun {
         source: source, folder: folder, name: name, place: place,
         path: path.isEmpty && status.kind != .directory ? name : path, status: status,
         directory: directory)
+      if status.links > 1, status.kind != .directory { walk.withLock { $0.linkCount += 1 } }
       switch status.kind {
       case .directory: try takeFolder(item)
       case .regular where status.links > 1: takeLinked(item)
@@ -189,8 +208,9 @@ public final class Migrator: Sendable, TransferRun {
     }
     losses += metadata.apply(to: try directory.node(name))
     reportLosses(item.path, losses)
-    if options.moves { removals.withLock { $0.atEnd.append(Removal(item)) } }
+    if options.moves { queueRemoval(item) }
     observer.report(.finished(path: item.path, present == nil ? .copied : .present, bytes: 0))
+    removeEnough(TransferBuffer())
   }
 
   /// Gives a special file that is in the vault already another name.
@@ -245,8 +265,11 @@ public final class Migrator: Sendable, TransferRun {
 
   // MARK: The end
 
-  private func finishFolders() {
-    let folders = walk.withLock { $0.directories }
+  private func finishFolders(all: Bool) {
+    let folders = walk.withLock { walk in
+      defer { walk.folders = [] }
+      return walk.folders + (all ? walk.foldersOfLinks : [])
+    }
     for folder in folders {
       do throws(TransferError) {
         let losses = try finish(folder)
@@ -263,7 +286,7 @@ public final class Migrator: Sendable, TransferRun {
       // What was taken out of it changed its times; a run that is killed here reads them again.
       try? folder.metadata.setTimes(opened.rawValue)
     }
-    // All workers have ended, so what an earlier run left is all there can be.
+    // All workers are done, so what an earlier run left is all there can be.
     try folder.directory.removeLeftovers()
     let node = try folder.directory.itself()
     if options.moves { FolderState.forget(node) }

@@ -73,12 +73,14 @@ final class MountReceiver: Receiver {
 
   func removeLeftovers() throws(TransferError) {
     let folder = try open()
-    let names = try attempting("reading a directory") { () throws(Errno) in
-      try Sys.entries(of: folder.rawValue).map { $0.name }
+    var names: [[UInt8]] = []
+    try attempting("reading a directory") { () throws(Errno) in
+      try Sys.forEachEntry(of: folder.rawValue) {
+        if $0.name.starts(with: Self.temporaryPrefix) { names.append([UInt8]($0.name)) }
+        return true
+      }
     }
-    for name in names where name.starts(with: Self.temporaryPrefix) {
-      try? Sys.unlinkat(folder.rawValue, name)
-    }
+    for name in names { try? Sys.unlinkat(folder.rawValue, name) }
   }
 
   func itself() throws(TransferError) -> ReceivedNode {

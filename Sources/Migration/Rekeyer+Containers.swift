@@ -9,7 +9,7 @@ extension Rekeyer {
 
   func process(_ item: RekeyItem, _ buffer: TransferBuffer) {
     do throws(TransferError) {
-      try room.use(clearing: { removeMoved(buffer, all: true) }) { () throws(TransferError) in
+      try inRoom(buffer) { () throws(TransferError) in
         try store(item, buffer)
         noteMoved([item])
       }
@@ -19,15 +19,21 @@ extension Rekeyer {
     }
   }
 
+  func inRoom(
+    _ buffer: TransferBuffer, _ body: () throws(TransferError) -> Void
+  ) throws(TransferError) {
+    try room.use(clearing: { removeMoved(buffer, all: true) }, body)
+  }
+
   /// By the walking thread, so that no two threads store the same file. All its names go when all were found.
-  func takeLinked(_ item: RekeyItem) throws(TransferError) {
+  func takeLinked(
+    _ item: RekeyItem, storing: (TransferBuffer) throws(TransferError) -> Void
+  ) throws(TransferError) {
     let buffer = TransferBuffer()
     let identity = item.entry.identity
     var links = state.withLock { $0.links[identity] }
     if links == nil {
-      try room.use(clearing: { removeMoved(buffer, all: true) }) { () throws(TransferError) in
-        try store(item, buffer)
-      }
+      try storing(buffer)
       links = Links(directory: item.target, name: item.entry.name, items: [])
     } else if let links {
       try inVault { () throws(VaultError) in
@@ -52,7 +58,7 @@ extension Rekeyer {
   }
 
   /// Stores a file with the new key and gives it its name; no object of it stays in use.
-  private func store(_ item: RekeyItem, _ buffer: TransferBuffer) throws(TransferError) {
+  func store(_ item: RekeyItem, _ buffer: TransferBuffer) throws(TransferError) {
     let (entry, target) = (item.entry, item.target)
     let container = try inVault { () throws(VaultError) in
       try item.directory.openContainer(entry)

@@ -31,9 +31,7 @@ public final class Rekeyer: Sendable, TransferRun {
     /// What the new vault has, until the medium has it too.
     var moved: [RekeyItem] = []
     var movedBytes: UInt64 = 0
-    /// The first names of special files with several.
-    var specials: [InodeIdentity: (directory: VaultDirectory, name: [UInt8])] = [:]
-    /// Files with several names, of which not all were found yet.
+    /// Containers and special files with several names, of which not all were found yet.
     var links: [InodeIdentity: Links] = [:]
   }
 
@@ -131,7 +129,10 @@ public final class Rekeyer: Sendable, TransferRun {
       let item = RekeyItem(directory: directory, entry: entry, target: target, path: path)
       switch entry.mode {
       case .directory: try takeFolder(item)
-      case .container where entry.status.links > 1: try takeLinked(item)
+      case .container where entry.status.links > 1:
+        try takeLinked(item) { (buffer) throws(TransferError) in
+          try inRoom(buffer) { () throws(TransferError) in try store(item, buffer) }
+        }
       case .container: queue.add(item)
       case .plain: try adopt(item)
       case .symbolicLink, .longLink: try takeLink(item)
@@ -176,19 +177,20 @@ public final class Rekeyer: Sendable, TransferRun {
     var losses: [String] = []
     let metadata = try metadata(of: item, &losses)
     if losses.isEmpty, item.directory.isNative || metadata.hasOnlyLists { return try adopt(item) }
-    let first = state.withLock { $0.specials[entry.identity] }
-    let made = try inVault { () throws(VaultError) -> VaultEntry in
-      if let present = try target.lookup(entry.name) { return present }
-      if let first, let known = try first.directory.lookup(first.name) {
-        return try first.directory.linkInAnyMode(known, to: target, as: entry.name)
+    func make() throws(TransferError) {
+      let made = try inVault { () throws(VaultError) -> VaultEntry in
+        if let present = try target.lookup(entry.name) { return present }
+        return try target.makeNode(
+          entry.name, mode: entry.status.mode, device: entry.status.rdev, owner: nil)
       }
-      return try target.makeNode(
-        entry.name, mode: entry.status.mode, device: entry.status.rdev, owner: nil)
+      try finishNode(item, made, metadata, losses)
     }
-    if entry.status.links > 1, first == nil {
-      state.withLock { $0.specials[entry.identity] = (target, entry.name) }
+    if entry.status.links > 1 {
+      return try takeLinked(item) { (_) throws(TransferError) in try make() }
     }
-    try finishNode(item, made, metadata, losses)
+    try make()
+    noteMoved([item])
+    removeMoved(TransferBuffer(), all: false)
   }
 
   private func takeLink(_ item: RekeyItem) throws(TransferError) {
@@ -207,6 +209,8 @@ public final class Rekeyer: Sendable, TransferRun {
       return present
     }
     try finishNode(item, made, metadata, losses)
+    noteMoved([item])
+    removeMoved(TransferBuffer(), all: false)
   }
 
   private func finishNode(
@@ -216,8 +220,6 @@ public final class Rekeyer: Sendable, TransferRun {
     let attributes = try inVault { () throws(VaultError) in try item.target.attributes(of: made) }
     reportLosses(item.path, losses + metadata.apply(to: node.rawValue, .vault(attributes)))
     observer.report(.finished(path: item.path, .copied, bytes: 0))
-    noteMoved([item])
-    removeMoved(TransferBuffer(), all: false)
   }
 
   func metadata(

@@ -68,12 +68,14 @@ extension Migrator {
     _ folder: SharedFD, _ path: [UInt8], _ place: SurveyPlace, _ plan: inout MigrationPlan
   ) {
     plan.directories += 1
-    guard let entries = try? Sys.entries(of: folder.rawValue) else {
+    do {
+      try Sys.forEachEntry(of: folder.rawValue) {
+        let name = [UInt8]($0.name)
+        survey(folder, name, joined(path, name), place, &plan)
+        return !observer.wantsStop()
+      }
+    } catch {
       plan.unreadable += 1
-      return
-    }
-    for entry in entries where !observer.wantsStop() {
-      survey(folder, entry.name, joined(path, entry.name), place, &plan)
     }
   }
 

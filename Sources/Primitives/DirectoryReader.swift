@@ -81,12 +81,28 @@ extension Sys {
   public static func entries(
     of descriptor: Int32
   ) throws(Errno) -> [(name: [UInt8], inode: UInt64, kind: FileKind)] {
-    var reader = DirectoryReader(descriptor)
-    try reader.seek(to: 0)
     var entries: [(name: [UInt8], inode: UInt64, kind: FileKind)] = []
-    while let entry = try reader.next() {
-      if !entry.isDot { entries.append(([UInt8](entry.name), entry.inode, entry.kind)) }
+    try forEachEntry(of: descriptor) {
+      entries.append(([UInt8]($0.name), $0.inode, $0.kind))
+      return true
     }
     return entries
+  }
+
+  /// Goes through the entries of a directory but `.` and `..`, from its beginning, in the order the filesystem has
+  /// them; however many there are, only a few are in memory.
+  ///
+  /// - Parameters:
+  ///   - descriptor: A directory open for reading; its position changes.
+  ///   - body: Takes one entry, whose name is valid during the call; false ends it. It may remove entries.
+  /// - Throws: The call's error.
+  public static func forEachEntry(
+    of descriptor: Int32, _ body: (DirectoryReader.Entry) -> Bool
+  ) throws(Errno) {
+    var reader = DirectoryReader(descriptor)
+    try reader.seek(to: 0)
+    while let entry = try reader.next() {
+      if !entry.isDot, !body(entry) { return }
+    }
   }
 }

@@ -71,6 +71,20 @@ public final class WorkCrew: Sendable {
     task.helpers.wait { $0 == 0 ? () : nil }
   }
 
+  /// Does the parts of a task that may fail, on this thread and on those of helpers.
+  ///
+  /// - Parameters:
+  ///   - parts: How many.
+  ///   - body: Does one part, given its number from 0; what it works on is apart for each.
+  /// - Throws: The first failure, after which further parts may have been left out.
+  public func share<E: Error>(
+    parts: Int, _ body: @escaping (Int) throws(E) -> Void
+  ) throws(E) {
+    let task = FailableTask(body)
+    run(parts: parts) { task.run($0) }
+    if let failure = task.failure.withLock({ $0 }) { throw failure }
+  }
+
   private func startHelper() {
     let board = board
     board.change { $0.threads += 1 }
@@ -94,5 +108,24 @@ public final class WorkCrew: Sendable {
       task.helpers.update { $0 -= 1 }
     }
     board.change { $0.threads -= 1 }
+  }
+}
+
+/// A task whose parts several threads do; what it works on is apart for each part.
+private final class FailableTask<E: Error>: @unchecked Sendable {
+  private let body: (Int) throws(E) -> Void
+  let failure = Mutex<E?>(nil)
+
+  init(_ body: @escaping (Int) throws(E) -> Void) {
+    self.body = body
+  }
+
+  func run(_ part: Int) {
+    if failure.withLock({ $0 != nil }) { return }
+    do throws(E) {
+      try body(part)
+    } catch {
+      failure.withLock { $0 = $0 ?? error }
+    }
   }
 }

@@ -124,23 +124,26 @@ extension VaultDirectory {
     try settleLinks()
     try changing { (directory) throws(VaultError) in
       let listing = try reopened()
-      let names = try attempt("reading a directory") { () throws(Errno) in
-        try Sys.entries(of: listing.rawValue).map { $0.name }
+      var names: [[UInt8]] = []
+      try attempt("reading a directory") { () throws(Errno) in
+        try Sys.forEachEntry(of: listing.rawValue) {
+          if $0.name.starts(with: Format.temporaryPrefix) { names.append([UInt8]($0.name)) }
+          return true
+        }
       }
-      for name in names where name.starts(with: Format.temporaryPrefix) {
-        removeTemporary(name, directory)
-      }
+      for name in names { removeTemporary(name, directory) }
     }
   }
 
   /// Finishes exchanges of links that were interrupted: what waits for that is no leftover.
   private func settleLinks() throws(VaultError) {
     let listing = try reopened()
-    let entries = try attempt("reading a directory") { () throws(Errno) in
-      try Sys.entries(of: listing.rawValue)
-    }
-    let isWaiting = entries.contains {
-      $0.kind == .symbolicLink && $0.name.starts(with: Format.temporaryPrefix)
+    var isWaiting = false
+    try attempt("reading a directory") { () throws(Errno) in
+      try Sys.forEachEntry(of: listing.rawValue) {
+        isWaiting = $0.kind == .symbolicLink && $0.name.starts(with: Format.temporaryPrefix)
+        return !isWaiting
+      }
     }
     guard isWaiting else { return }
     for item in try list() where item.kind == .symbolicLink {

@@ -159,9 +159,14 @@ struct MigrateCommand: ParsableCommand {
       throw Failure(.system, "\(rules.text): \(Output.errnoText())")
     }
     var found: [MigrationRule] = []
-    for line in text.split(separator: UInt8(ascii: "\n")) where line.first != UInt8(ascii: "#") {
-      let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 1)
-      guard let word = parts.first else { continue }
+    let blanks = Array(" \t".utf8)
+    for line in text.split(separator: UInt8(ascii: "\n")) {
+      // Some editors end lines with a carriage return too.
+      let whole = line.last == UInt8(ascii: "\r") ? line.dropLast() : line
+      let rest = whole.drop { blanks.contains($0) }
+      let word = rest.prefix { !blanks.contains($0) }
+      if word.isEmpty || word.first == UInt8(ascii: "#") { continue }
+      let pattern = rest.dropFirst(word.count).drop { blanks.contains($0) }
       let action: MigrationRule.Action
       switch String(decoding: word, as: UTF8.self) {
       case "plain": action = .store(.plain)
@@ -172,7 +177,7 @@ struct MigrateCommand: ParsableCommand {
         throw Failure(
           .usage, "\(rules.text): a line begins with plain, compress, seal or exclude")
       }
-      found.append(try rule(parts.count > 1 ? Array(parts[1]) : [], action))
+      found.append(try rule(Array(pattern), action))
     }
     return found
   }

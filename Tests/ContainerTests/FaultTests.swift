@@ -202,4 +202,40 @@ private final class SuspendedFault {
     fault.call = max(0, fault.call - calls)
     store.fault = fault
   }
+
+  /// One run of a large write is written while the next is sealed: what fails is the rest from some block on.
+  @Test(arguments: containerPolicies) func aWriteOfSeveralRunsFailsAtAnyOfThem(
+    policy: ContentPolicy
+  ) throws {
+    let (old, new) = (Step.content(5 << 20, 2), Step.content(7 << 19, 4))
+    var expected = old
+    expected.replaceSubrange(131_072..<(131_072 + new.count), with: new)
+    var failures = 0
+    while true {
+      let memory = MemoryStore()
+      let store = FaultyStore(memory)
+      let file = try createContainer(store, policy)
+      try file.write(old, at: 0)
+      try file.sync()
+      store.fault = .init(call: failures, error: .ioError, writesOnly: true, writesHalf: true)
+      do {
+        try file.write(new, at: 131_072)
+        break
+      } catch ContainerError.io(.ioError) {
+        failures += 1
+      }
+      store.fault = nil
+      let now = try file.readAll()
+      let taken = zip(now, expected).prefix { $0 == $1 }.count
+      let isPrefix = now[taken...].elementsEqual(old[taken...]) && taken < expected.count
+      #expect(isPrefix, "failure \(failures)")
+      try file.expectConsistentPages()
+      try file.write(new, at: 131_072)
+      try file.commit()
+      try file.expectConsistentPages()
+      let isStored = try openContainer(MemoryStore(memory.bytes), policy).readAll() == expected
+      #expect(isStored, "failure \(failures)")
+    }
+    #expect(failures >= 4)
+  }
 }

@@ -8,15 +8,13 @@ other fenced block says why its commands are only shown.
 
 import fnmatch
 import os
-import pty
 import re
-import select
 import shutil
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import harness
+from terminal import on_terminal
 
 FENCE = re.compile(r"^```(\S*)\s*$")
 NOT_RUN = re.compile(r"^<!-- not run: (.+) -->$")
@@ -111,46 +109,26 @@ class Home:
             "PATH": f"{self.bin}:{os.environ['PATH']}:/usr/sbin:/sbin",
         }  # fmt: skip
 
-    def run(self, text, timeout=120):
+    def run(self, text):
         """What the command printed, and its status."""
         script = f'cd "$(cat {self.state})" && {{ {text}\n}}; status=$?; pwd >{self.state}; exit $status'
-        pid, terminal = pty.fork()
-        if pid == 0:
-            if self.user:
-                os.setgroups([])
-                os.setgid(self.user)
-                os.setuid(self.user)
-                os.chdir("/")
-            os.execve("/bin/bash", ["bash", "-c", script], self.environment())
-        shown, answered = b"", 0
-        deadline = time.monotonic() + timeout
-        try:
-            while True:
-                ready, _, _ = select.select([terminal], [], [], 1)
-                assert time.monotonic() < deadline, f"{text}: took too long\n{shown.decode(errors='replace')}"
-                if not ready:
-                    continue
-                try:
-                    piece = os.read(terminal, 65536)
-                except OSError:
-                    break
-                if not piece:
-                    break
-                shown += piece
-                question = QUESTION.search(shown[answered:])
-                if question:
-                    answered = len(shown)
-                    os.write(terminal, self.answer(question[1]) + b"\n")
-        finally:
-            os.close(terminal)
-            _, status = os.waitpid(pid, 0)
+        answered = 0
+
+        def answer(shown):
+            nonlocal answered
+            question = QUESTION.search(shown[answered:])
+            if not question:
+                return None
+            answered = len(shown)
+            return (self.recovery_key if question[1] == b"Recovery key" else harness.PASSPHRASE) + b"\n"
+
+        shown, status = on_terminal(
+            ["/bin/bash", "-c", script], answer, user=self.user, environment=self.environment()
+        )
         key = RECOVERY_KEY.search(shown)
         if key:
             self.recovery_key = key[0]
-        return ESCAPES.sub(b"", shown).decode(errors="replace"), os.waitstatus_to_exitcode(status)
-
-    def answer(self, question):
-        return self.recovery_key if question == b"Recovery key" else harness.PASSPHRASE
+        return ESCAPES.sub(b"", shown).decode(errors="replace"), status
 
 
 def follow(page, home):

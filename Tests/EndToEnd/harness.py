@@ -1,6 +1,7 @@
 """Drives the real command on real mounts. Everything it makes lives under one folder and is taken away again."""
 
 import atexit
+import contextlib
 import json
 import os
 import random
@@ -107,6 +108,24 @@ def alive(pid):
             return f.read().rsplit(b")", 1)[1].split()[0] not in (b"Z", b"X")
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@contextlib.contextmanager
+def small_disk(workspace, size):
+    """A folder that holds so much, until `run("mount", "-o", "remount,size=…", disk)`."""
+    disk = workspace.path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk)
+    try:
+        yield disk
+    finally:
+        run("umount", "-l", disk)
+
+
+def random_files(folder, number, size):
+    folder.mkdir()
+    for i in range(number):
+        (folder / f"{i}").write_bytes(os.urandom(size))
 
 
 def abort_connections(under):

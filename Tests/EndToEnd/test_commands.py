@@ -5,14 +5,13 @@ import json
 import os
 import pty
 import re
-import select
 import signal
 import termios
-import time
 
 import pytest
 from harness import PASSPHRASE, SCRIM, fails, run, scrim, seeded, wait_for
 from harness import NOT_A_VAULT, NOT_EMPTY, NOT_FOUND, NO_PASSPHRASE, USAGE, WRONG_SECRET
+from terminal import answers, on_terminal
 
 offline = pytest.mark.offline
 
@@ -178,30 +177,8 @@ def test_every_file_is_the_same_through_cat_and_mount(vault):
         assert hashlib.sha256(vault.cat(path).stdout).hexdigest() == wanted
 
 
-def talk(command, script, timeout=60):
-    """Runs a command on a terminal of its own and answers its questions; returns what it showed."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(command[0], [os.fspath(c) for c in command])
-    output, deadline = b"", time.monotonic() + timeout
-    seen = 0
-    try:
-        while True:
-            ready, _, _ = select.select([terminal], [], [], 1)
-            assert time.monotonic() < deadline, output
-            if ready:
-                try:
-                    piece = os.read(terminal, 4096)
-                except OSError:
-                    break
-                if not piece:
-                    break
-                output += piece
-            if script and script[0][0] in output[seen:]:
-                seen = len(output)
-                os.write(terminal, script.pop(0)[1])
-    finally:
-        os.close(terminal)
-        _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, output
-    return output
+def talk(command, script):
+    """Answers a command's questions; returns what it showed."""
+    shown, status = on_terminal(command, answers(script))
+    assert status == 0, shown
+    return shown

@@ -3,9 +3,7 @@
 import contextlib
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import time
@@ -13,6 +11,7 @@ import time
 import pytest
 from harness import PASSPHRASE, SCRIM, alive, fails, mounted_at, scrim, wait_for
 from harness import MOUNT_FAILED, NOT_FOUND, NOT_MOUNTED, NO_PASSPHRASE, SYSTEM, USAGE, WRONG_SECRET
+from terminal import once, on_terminal
 
 offline = pytest.mark.offline
 
@@ -132,19 +131,9 @@ def test_watch_prints_a_line_of_json_each_second(mount):
 
 def test_watch_draws_on_a_terminal_until_interrupted(mount):
     with open(mount / "held open", "wb"):
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.environ["TERM"] = "xterm"
-            os.execv(SCRIM, [os.fspath(SCRIM), "status", os.fspath(mount.point), "--watch"])
-        shown = b""
-        while shown.count(b"\x1b[H") < 2:
-            ready, _, _ = select.select([terminal], [], [], 60)
-            assert ready, shown
-            shown += os.read(terminal, 65536)
-        os.write(terminal, b"\x03")
-        _, status = os.waitpid(pid, 0)
-        os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0
+        interrupt = once(b"\x03", lambda shown: shown.count(b"\x1b[H") > 1)
+        shown, status = on_terminal([SCRIM, "status", mount.point, "--watch"], interrupt)
+    assert status == 0
     text = shown.decode()
     assert "/held open (sealed, 1)" in text and "sealed-compressed" in text
 

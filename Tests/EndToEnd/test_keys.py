@@ -2,14 +2,12 @@
 
 import json
 import os
-import pty
 import re
-import select
-import time
 
 import pytest
 from harness import SCRIM, fails, run, scrim
 from harness import NOT_EMPTY, NO_PASSPHRASE, SYSTEM, USAGE, WRONG_SECRET
+from terminal import once, on_terminal
 from test_commands import talk
 
 offline = pytest.mark.offline
@@ -203,27 +201,11 @@ def test_without_a_terminal_a_display_has_pinentry_asked(vault, workspace):
 
 @offline
 def test_a_real_pinentry_asks_on_the_terminal(vault):
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ["TERM"] = "xterm"
-        command = [os.fspath(SCRIM), "key", "test", os.fspath(vault.path), "--pinentry", "pinentry-curses"]
-        os.execv(command[0], command)
-    shown, typed, deadline = b"", False, time.monotonic() + 60
-    while True:
-        assert time.monotonic() < deadline, shown
-        if not select.select([terminal], [], [], 1)[0]:
-            continue
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:
-            break
-        shown += piece
-        if not typed and b"Passphrase for" in shown and b"Cancel" in shown:
-            os.write(terminal, b"correct horse battery staple\r")
-            typed = True
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0 and b"it opens slot 0" in shown, shown
+    shown, status = on_terminal(
+        [SCRIM, "key", "test", vault.path, "--pinentry", "pinentry-curses"],
+        once(b"correct horse battery staple\r", lambda shown: b"Passphrase for" in shown and b"Cancel" in shown),
+    )
+    assert status == 0 and b"it opens slot 0" in shown, shown
     assert b"correct horse" not in shown
 
 

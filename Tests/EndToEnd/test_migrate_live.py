@@ -10,7 +10,7 @@ import time
 import harness
 import pytest
 import trees
-from harness import LOCKED, NOT_FOUND, OK, SCRIM, SYSTEM, USAGE, fails, run, scrim, seeded, wait_for
+from harness import LOCKED, NOT_FOUND, OK, SCRIM, SYSTEM, USAGE, fails, random_files, run, scrim, seeded, small_disk, wait_for
 
 INCOMPLETE = 23
 ROUNDS = int(os.environ.get("SCRIM_ROUNDS", 1))
@@ -115,7 +115,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_ends_it(vault, wo
                 process.wait(timeout=60)
                 mount.force_down()
                 mount.start()
-            assert_union_is_whole(mount / "source", source, before)
+            trees.assert_whole_in_one(before, source, mount / "source")
             harness.count("kills survived")
         if source.exists():
             run(*command)
@@ -125,42 +125,19 @@ def test_killed_at_any_moment_nothing_is_lost_and_the_next_run_ends_it(vault, wo
     assert scrim("check", vault.path, "--deep", "--passphrase-file", vault.passphrase_file, check=False).returncode in (OK, 22)
 
 
-def assert_union_is_whole(stored, source, before):
-    for root, _, names in os.walk(os.fsencode(before)):
-        for name in names:
-            original = os.path.join(root, name)
-            path = os.path.relpath(original, os.fsencode(before))
-            if not os.path.isfile(original) or os.path.islink(original):
-                continue
-            there = [c for c in (os.path.join(os.fsencode(p), path) for p in (source, stored)) if os.path.lexists(c)]
-            assert there, path
-            with open(original, "rb") as f:
-                content = f.read()
-            for copy in there:
-                with open(copy, "rb") as f:
-                    assert f.read() == content, copy
-
-
 def test_a_full_disk_stops_it_and_it_goes_on_with_more_space(workspace):
-    disk = workspace.path / "disk"
-    disk.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=3m", "none", disk)
-    try:
+    with small_disk(workspace, "3m") as disk:
         source = workspace.path / "source"
-        source.mkdir()
-        for i in range(10):
-            (source / f"{i}").write_bytes(os.urandom(500_000))
+        random_files(source, 10, 500_000)
         run("cp", "-a", source, workspace.path / "before")
         small = workspace.vault(name="disk/vault")
         with small.mount() as mount:
             assert "No space left" in fails(SYSTEM, "migrate", source, mount.point, "--move", "--json")
-            assert_union_is_whole(mount / "source", source, workspace.path / "before")
+            trees.assert_whole_in_one(workspace.path / "before", source, mount / "source")
             run("mount", "-o", "remount,size=20m", disk)
             scrim("migrate", source, mount.point, "--move")
             assert not source.exists()
             trees.assert_same(workspace.path / "before", mount / "source")
-    finally:
-        run("umount", "-l", disk)
 
 
 def test_two_at_once_are_one_and_a_clear_refusal(mount, workspace):

@@ -13,7 +13,8 @@ import harness
 import pytest
 import trees
 from harness import (
-    DAMAGED, LOCKED, MOUNT_POINT, NOT_EMPTY, OK, SCRIM, SYSTEM, USAGE, WRONG_SECRET, fails, run, scrim, seeded, wait_for,
+    DAMAGED, LOCKED, MOUNT_POINT, NOT_EMPTY, OK, SCRIM, SYSTEM, USAGE, WRONG_SECRET, fails, random_files, run, scrim, seeded,
+    small_disk, wait_for,
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Reader"))
@@ -292,14 +293,9 @@ def test_an_interrupt_ends_it_and_it_goes_on(vault, workspace):
 
 
 def test_a_full_disk_stops_it_and_it_goes_on_with_more_space(workspace):
-    disk = workspace.path / "disk"
-    disk.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=7m", "none", disk)
-    try:
+    with small_disk(workspace, "7m") as disk:
         source = workspace.path / "source"
-        source.mkdir()
-        for i in range(3):
-            (source / f"{i}").write_bytes(os.urandom(2_000_000))
+        random_files(source, 3, 2_000_000)
         small = workspace.vault(name="disk/vault")
         scrim("migrate", source, small.path, "--passphrase-file", small.passphrase_file)
         result = rekey(small, check=False)
@@ -313,8 +309,31 @@ def test_a_full_disk_stops_it_and_it_goes_on_with_more_space(workspace):
         rekey(small)
         for i in range(3):
             assert small.cat(f"/source/{i}").stdout == (source / f"{i}").read_bytes()
-    finally:
-        run("umount", "-l", disk)
+
+
+def test_a_special_file_with_several_names_stays_one_if_it_is_killed_between_them(vault, workspace):
+    source, secret = workspace.path / "source", ("--passphrase-file", vault.passphrase_file)
+    for i in range(10):
+        folder = source / f"{i}"
+        folder.mkdir(parents=True)
+        for j in range(40):
+            os.symlink(f"target {j}", folder / f"link {j}")
+        if i:
+            os.link(source / "0/fifo", folder / "fifo")
+        else:
+            os.mkfifo(folder / "fifo", 0o640)
+    # What has attributes under the old key is made anew; what has none changes its place.
+    os.setxattr(source / "0/fifo", "trusted.note", b"sealed")
+    scrim("migrate", f"{source}/", vault.path, *secret)
+    # By then the first 128 entries have left the old vault, and of the fourth directory about ten are there.
+    kill = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=symlinkat", "-e", "inject=symlinkat:signal=KILL:when=130"]
+    assert run(*kill, SCRIM, "convert", "--rekey", vault.path, *secret, check=False).returncode != OK
+    assert (vault.path / "scrim.rekey").exists()
+    rekey(vault)
+    compare_with_mount(vault.path, PASSPHRASE, source)
+    with vault.mount() as mount:
+        trees.assert_same(source, mount.point)
+        assert (mount / "0/fifo").stat().st_nlink == 10
 
 
 def test_an_ordinary_user_rekeys_what_he_has_made_read_only(workspace, unprivileged):

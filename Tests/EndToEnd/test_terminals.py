@@ -1,21 +1,15 @@
 """What commands draw: progress and views that fit their terminal, colours for those who want them, nothing that drives it."""
 
-import fcntl
 import json
 import mmap
 import os
-import pty
 import re
-import select
 import signal
-import struct
-import termios
-import threading
 import time
 
-import harness
 import pytest
 from harness import SCRIM, USAGE, scrim
+from terminal import once, on_terminal
 
 offline = pytest.mark.offline
 
@@ -38,34 +32,11 @@ def hold(pid, pauses):
         os.kill(pid, signal.SIGCONT)
 
 
-def on_terminal(command, columns, until=None, rows=24, pauses=(), **environment):
-    """What a command draws on a terminal of a size, until it ends or `until` says enough."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update({"TERM": "xterm", **environment})
-        os.execv(command[0], [os.fspath(word) for word in command])
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    holder = threading.Thread(target=hold, args=(pid, pauses))
-    holder.start()
-    shown, isEnough = b"", False
-    deadline = time.monotonic() + harness.TIMEOUT
-    while True:
-        assert time.monotonic() < deadline, shown
-        if not select.select([terminal], [], [], 1)[0]:
-            continue
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        shown += piece
-        if until and not isEnough and until(shown):
-            isEnough = True
-            os.write(terminal, b"\x03")
-    os.close(terminal)
-    holder.join()
-    return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def drawn_by(command, columns, react=None, pauses=(), **environment):
+    """What a command draws on a terminal of a width, and its exit status."""
+    environment = {**os.environ, "TERM": "xterm", **environment}
+    shown, status = on_terminal(command, react, columns=columns, environment=environment, meanwhile=lambda pid: hold(pid, pauses))
+    return shown.decode(), status
 
 
 ESCAPE = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
@@ -95,7 +66,7 @@ def test_progress_never_wraps(workspace, slow_tree, columns):
     for command in (["migrate", slow_tree, vault.path, "--compress", "*"], ["check", vault.path, "--deep"]):
         # However fast the machine is, it takes over a second.
         pauses = [(0.1, 1.1), (0.1, 0.5)]
-        shown, status = on_terminal([SCRIM, *command, *secret(vault)], columns, pauses=pauses)
+        shown, status = drawn_by([SCRIM, *command, *secret(vault)], columns, pauses=pauses)
         assert status == 0, shown
         drawn = [line for line in shown.split("\r\x1b[K")[1:] if line.strip()]
         assert len(drawn) > 1, shown
@@ -103,7 +74,7 @@ def test_progress_never_wraps(workspace, slow_tree, columns):
         # The last line drawn is taken back, so that only the result stays.
         assert "\r\x1b[K" in shown and "/s" not in shown.rsplit("\r\x1b[K", 1)[1]
     for where in ({"TERM": "dumb"},):
-        shown, _ = on_terminal([SCRIM, "check", vault.path, "--deep", *secret(vault)], columns, **where)
+        shown, _ = drawn_by([SCRIM, "check", vault.path, "--deep", *secret(vault)], columns, **where)
         assert "\x1b" not in shown
 
 
@@ -117,7 +88,7 @@ def test_views_fit_their_terminal(workspace, columns):
         held = [open(mount / ("a folder of a long name " + "d" * 60) / f"{n} {'名' * 40}", "w") for n in range(40)]
         held.append(open(mount / "plain" / "film", "wb"))
         watch = [SCRIM, "status", mount.point, "--watch"]
-        shown, status = on_terminal(watch, columns, until=lambda text: text.count(b"\x1b[H") > 1)
+        shown, status = drawn_by(watch, columns, once(b"\x03", lambda text: text.count(b"\x1b[H") > 1))
         for file in held:
             file.close()
         assert status == 0
@@ -129,9 +100,9 @@ def test_views_fit_their_terminal(workspace, columns):
         for word in ("passthrough", "transport", "cache hits", "requests", "by kernel", "lent", "open files", "sealed"):
             assert any(line.startswith(word) for line in lines), (word, picture)
         for command in (["doctor"], ["key", "list", vault.path], ["audit", vault.path]):
-            shown, _ = on_terminal([SCRIM, *command], columns)
+            shown, _ = drawn_by([SCRIM, *command], columns)
             assert max(widths(shown, columns)) <= columns, shown
-    shown, status = on_terminal([SCRIM, "mount", vault.path, "--nonsense"], columns)
+    shown, status = drawn_by([SCRIM, "mount", vault.path, "--nonsense"], columns)
     assert status == USAGE and max(widths(shown, columns)) <= columns, shown
 
 
@@ -139,10 +110,10 @@ def test_views_fit_their_terminal(workspace, columns):
 def test_colours_are_for_terminals_of_those_who_want_them(vault):
     (vault.tree / "somebody's").write_text("not of this vault")
     command = [SCRIM, "check", vault.path, *secret(vault)]
-    assert "\x1b[3" in on_terminal(command, 80)[0]
-    assert "\x1b[3" in on_terminal(command, 80, NO_COLOR="")[0]
-    assert "\x1b" not in on_terminal(command, 80, NO_COLOR="1")[0].replace("\r\x1b[K", "")
-    assert "\x1b" not in on_terminal(command, 80, TERM="dumb")[0]
+    assert "\x1b[3" in drawn_by(command, 80)[0]
+    assert "\x1b[3" in drawn_by(command, 80, NO_COLOR="")[0]
+    assert "\x1b" not in drawn_by(command, 80, NO_COLOR="1")[0].replace("\r\x1b[K", "")
+    assert "\x1b" not in drawn_by(command, 80, TERM="dumb")[0]
     assert b"\x1b" not in scrim(*command[1:], check=False).stdout
     assert b"\x1b" not in scrim("doctor", check=False).stdout
 

@@ -116,6 +116,24 @@ def assert_same(left, right):
     assert listing.stdout == b"", listing.stdout[:4000].decode(errors="replace")
 
 
+def assert_whole_in_one(before, *places):
+    """Every file is in one of the places at least, and in each where it is it is what it was."""
+    before = os.fsencode(before)
+    for root, _, names in os.walk(before):
+        for name in names:
+            original = os.path.join(root, name)
+            if not os.path.isfile(original) or os.path.islink(original):
+                continue
+            path = os.path.relpath(original, before)
+            there = [c for c in (os.path.join(os.fsencode(p), path) for p in places) if os.path.lexists(c)]
+            assert there, path
+            with open(original, "rb") as f:
+                content = f.read()
+            for copy in there:
+                with open(copy, "rb") as f:
+                    assert f.read() == content, copy
+
+
 def build_odd(root):
     """What few trees have: every kind of file and bit, times from before 1970, names and depths at the limit."""
     root = os.fsencode(root)
