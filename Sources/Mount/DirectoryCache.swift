@@ -6,9 +6,14 @@ import Vault
 /// An open directory owns a descriptor; everything else about a directory is in its inode, which can
 /// lead to it again through its parents.
 final class DirectoryCache: Sendable {
-  private struct Place {
+  private final class Place {
     let directory: VaultDirectory
     var lastUse: UInt64
+
+    init(_ directory: VaultDirectory, lastUse: UInt64) {
+      self.directory = directory
+      self.lastUse = lastUse
+    }
   }
 
   private struct Contents {
@@ -29,9 +34,9 @@ final class DirectoryCache: Sendable {
   func find(_ nodeid: UInt64) -> VaultDirectory? {
     contents.withLock { contents in
       contents.clock += 1
-      let clock = contents.clock
-      contents.places[nodeid]?.lastUse = clock
-      return contents.places[nodeid]?.directory
+      guard let place = contents.places[nodeid] else { return nil }
+      place.lastUse = contents.clock
+      return place.directory
     }
   }
 
@@ -47,7 +52,7 @@ final class DirectoryCache: Sendable {
       if contents.places.count >= capacity {
         evicted = Self.evict(&contents, keep: capacity * 3 / 4)
       }
-      contents.places[nodeid] = Place(directory: directory, lastUse: contents.clock)
+      contents.places[nodeid] = Place(directory, lastUse: contents.clock)
       return directory
     }
     withExtendedLifetime(evicted) {}
@@ -56,16 +61,16 @@ final class DirectoryCache: Sendable {
 
   /// Stops keeping a directory open: it was removed, forgotten, or its record changed.
   func remove(_ nodeid: UInt64) {
-    let removed = contents.withLock { $0.places.removeValue(forKey: nodeid) }
+    let removed = contents.withLock { $0.places.removeValue(forKey: nodeid)?.directory }
     withExtendedLifetime(removed) {}
   }
 
   /// Closes everything.
   func removeAll() {
     let removed = contents.withLock { contents in
-      let places = contents.places
+      let directories = contents.places.values.map(\.directory)
       contents.places = [:]
-      return places
+      return directories
     }
     withExtendedLifetime(removed) {}
   }

@@ -40,8 +40,10 @@ final class OpenDirectory: Sendable {
         position.pending = nil
       }
       while let item = try position.pending ?? position.stream.next() {
-        position.pending = item
+        var isTaken = false
+        defer { if !isTaken { position.pending = item } }
         guard try take(item) else { return }
+        isTaken = true
         position.pending = nil
         position.cookie = item.cookie
       }
@@ -130,7 +132,7 @@ extension FileSystem {
     var bare = fuse_entry_param()
     bare.attr.st_ino = ino_t(item.inode)
     bare.attr.st_mode = UInt32(item.kind.rawValue) << 12
-    if item.name == [46] || item.name == [46, 46] { return bare }
+    guard item.entryKind != nil else { return bare }
     do {
       guard let entry = try stream.directory.lookup(item.name) else { return nil }
       return try enter(entry, item.name, in: stream.directory, stream.inode).parameters
@@ -142,7 +144,7 @@ extension FileSystem {
 
   private func withName<R>(_ name: [UInt8], _ body: (UnsafePointer<CChar>) -> R) -> R {
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: name.count + 1) { copy in
-      for (index, byte) in name.enumerated() { copy[index] = CChar(bitPattern: byte) }
+      name.withUnsafeBytes { UnsafeMutableRawBufferPointer(copy).copyMemory(from: $0) }
       copy[name.count] = 0
       // SAFETY: a temporary allocation of at least one element has an address.
       return body(UnsafePointer(copy.baseAddress.unsafelyUnwrapped))

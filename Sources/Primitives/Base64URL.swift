@@ -6,59 +6,74 @@ public enum Base64URL {
   /// Length of the text for `count` bytes.
   public static func encodedCount(_ count: Int) -> Int { (count * 4 + 2) / 3 }
 
+  /// What each symbol stands for, by its code; ``noSymbol`` for the others.
+  private static let values: [UInt8] = {
+    var values = [UInt8](repeating: noSymbol, count: 256)
+    for value in 0..<64 { values[Int(alphabet.utf8Start[value])] = UInt8(value) }
+    return values
+  }()
+  private static let noSymbol: UInt8 = 0xFF
+
+  // Arrays are made of finished bytes: one that is filled in place looks its type up first, which costs more.
+
   /// Turns bytes into text.
   public static func encode(_ bytes: [UInt8]) -> [UInt8] {
-    let count = encodedCount(bytes.count)
     let symbols = alphabet.utf8Start
-    return [UInt8](unsafeUninitializedCapacity: count) { text, initialized in
-      var bits: UInt32 = 0
-      var pending = 0
-      var position = 0
-      for byte in bytes {
-        bits = bits << 8 | UInt32(byte)
-        pending += 8
-        while pending >= 6 {
-          pending -= 6
-          text[position] = symbols[Int(bits >> UInt32(pending) & 63)]
-          position += 1
+    return withUnsafeTemporaryAllocation(
+      byteCount: encodedCount(bytes.count), alignment: 1
+    ) { text in
+      bytes.withUnsafeBytes { bytes in
+        var position = 0
+        for start in stride(from: 0, to: bytes.count, by: 3) {
+          func byte(_ index: Int) -> UInt32 {
+            start + index < bytes.count ? UInt32(bytes[start + index]) : 0
+          }
+          let bits = byte(0) << 16 | byte(1) << 8 | byte(2)
+          for part in 0..<min(4, text.count - position) {
+            text[position] = symbols[Int(bits >> UInt32(18 - 6 * part) & 63)]
+            position += 1
+          }
         }
       }
-      if pending > 0 {
-        text[position] = symbols[Int(bits << UInt32(6 - pending) & 63)]
-      }
-      initialized = count
+      return [UInt8](text)
     }
   }
 
   /// Turns text back; nil unless it is exactly what `encode` gives for some bytes.
   public static func decode(_ text: [UInt8]) -> [UInt8]? {
     guard text.count % 4 != 1 else { return nil }
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(text.count * 3 / 4)
-    var bits: UInt32 = 0
-    var pending = 0
-    for symbol in text {
-      guard let value = value(of: symbol) else { return nil }
-      bits = bits << 6 | value
-      pending += 6
-      if pending >= 8 {
-        pending -= 8
-        bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(pending)))
+    return withUnsafeTemporaryAllocation(
+      byteCount: text.count * 3 / 4, alignment: 1
+    ) { bytes in
+      let isText = values.withUnsafeBufferPointer { values in
+        text.withUnsafeBytes { decode($0, with: values, into: bytes) }
       }
+      return isText ? [UInt8](bytes) : nil
     }
-    // Unused bits must be zero, or two texts would stand for the same bytes.
-    guard bits & ((1 << UInt32(pending)) - 1) == 0 else { return nil }
-    return bytes
   }
 
-  private static func value(of symbol: UInt8) -> UInt32? {
-    switch symbol {
-    case UInt8(ascii: "A")...UInt8(ascii: "Z"): UInt32(symbol - UInt8(ascii: "A"))
-    case UInt8(ascii: "a")...UInt8(ascii: "z"): UInt32(symbol - UInt8(ascii: "a")) + 26
-    case UInt8(ascii: "0")...UInt8(ascii: "9"): UInt32(symbol - UInt8(ascii: "0")) + 52
-    case UInt8(ascii: "-"): 62
-    case UInt8(ascii: "_"): 63
-    default: nil
+  private static func decode(
+    _ text: UnsafeRawBufferPointer, with values: UnsafeBufferPointer<UInt8>,
+    into bytes: UnsafeMutableRawBufferPointer
+  ) -> Bool {
+    // Every value in one; what is no symbol shows in the upper bits.
+    var met: UInt32 = 0
+    var position = 0
+    for start in stride(from: 0, to: text.count, by: 4) {
+      func value(_ index: Int) -> UInt32 {
+        start + index < text.count ? UInt32(values[Int(text[start + index])]) : 0
+      }
+      let (first, second, third, fourth) = (value(0), value(1), value(2), value(3))
+      met |= first | second | third | fourth
+      let bits = (first & 63) << 18 | (second & 63) << 12 | (third & 63) << 6 | fourth & 63
+      let count = min(3, bytes.count - position)
+      for part in 0..<count {
+        bytes[position] = UInt8(truncatingIfNeeded: bits >> UInt32(16 - 8 * part))
+        position += 1
+      }
+      // Unused bits must be zero, or two texts would stand for the same bytes.
+      if count < 3, bits << UInt32(8 + 8 * count) != 0 { return false }
     }
+    return met < 64
   }
 }

@@ -17,7 +17,8 @@ public struct DirectoryReader: ~Copyable {
 
     /// Whether this is `.` or `..`.
     public var isDot: Bool {
-      name.count <= 2 && name.allSatisfy { $0 == UInt8(ascii: ".") }
+      let dot = UInt8(ascii: ".")
+      return name.count <= 2 && name[0] == dot && name[name.count - 1] == dot
     }
   }
 
@@ -55,7 +56,9 @@ public struct DirectoryReader: ~Copyable {
     let length = Int(record.loadUnaligned(fromByteOffset: 16, as: UInt16.self))
     guard length > nameOffset, length <= record.count else { throw .ioError }
     let field = UnsafeRawBufferPointer(rebasing: record[nameOffset..<length])
-    guard let end = field.firstIndex(of: 0) else { throw .ioError }
+    // An entry without a name is none of the kernel's.
+    let end = field.baseAddress.map { strnlen($0.assumingMemoryBound(to: CChar.self), field.count) }
+    guard let end, end > 0, end < field.count else { throw .ioError }
     offset += length
     return Entry(
       name: UnsafeRawBufferPointer(rebasing: field[..<end]),
@@ -75,15 +78,17 @@ public struct DirectoryReader: ~Copyable {
 extension Sys {
   /// Every entry of a directory but `.` and `..`, from its beginning.
   ///
-  /// - Parameter descriptor: A directory open for reading; its position changes.
+  /// - Parameters:
+  ///   - descriptor: A directory open for reading; its position changes.
+  ///   - isWanted: Which names are of interest.
   /// - Returns: Names without a terminating zero, in the order the filesystem has them.
   /// - Throws: The call's error.
   public static func entries(
-    of descriptor: Int32
+    of descriptor: Int32, where isWanted: (UnsafeRawBufferPointer) -> Bool = { _ in true }
   ) throws(Errno) -> [(name: [UInt8], inode: UInt64, kind: FileKind)] {
     var entries: [(name: [UInt8], inode: UInt64, kind: FileKind)] = []
     try forEachEntry(of: descriptor) {
-      entries.append(([UInt8]($0.name), $0.inode, $0.kind))
+      if isWanted($0.name) { entries.append(([UInt8]($0.name), $0.inode, $0.kind)) }
       return true
     }
     return entries

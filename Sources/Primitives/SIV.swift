@@ -55,10 +55,8 @@ public struct SIV: Sendable {
   public func seal(_ plain: [UInt8], after prefix: Prefix) throws(CryptoError) -> [UInt8] {
     let context = try takeContext()
     defer { contexts.give(context) }
-    return [UInt8](unsafeUninitializedCapacity: plain.count + SIV.overhead) { output, count in
-      // The capacity may exceed what was asked for.
-      let output = UnsafeMutableRawBufferPointer(
-        rebasing: UnsafeMutableRawBufferPointer(output)[..<(plain.count + SIV.overhead)])
+    return withUnsafeTemporaryAllocation(byteCount: plain.count + SIV.overhead, alignment: 8) {
+      output in
       let body = UnsafeMutableRawBufferPointer(rebasing: output[SIV.overhead...])
       let vector = plain.withUnsafeBytes { plain in
         let vector = context.syntheticVector(plain, prefix.state)
@@ -66,7 +64,7 @@ public struct SIV: Sendable {
         return vector
       }
       vector.store(to: output, at: 0)
-      count = output.count
+      return [UInt8](output)
     }
   }
 
@@ -92,23 +90,19 @@ public struct SIV: Sendable {
     guard sealed.count >= SIV.overhead else { throw .authenticationFailed }
     let context = try takeContext()
     defer { contexts.give(context) }
-    var authentic = false
     let count = sealed.count - SIV.overhead
-    let plain = [UInt8](unsafeUninitializedCapacity: count) { output, initialized in
-      // The capacity may exceed what was asked for.
-      let output = UnsafeMutableRawBufferPointer(
-        rebasing: UnsafeMutableRawBufferPointer(output)[..<count])
-      sealed.withUnsafeBytes { sealed in
+    let plain = withUnsafeTemporaryAllocation(byteCount: count, alignment: 8) { output in
+      defer { output.wipe() }
+      let authentic = sealed.withUnsafeBytes { sealed in
         let vector = Block(sealed, at: 0)
         let body = UnsafeRawBufferPointer(rebasing: sealed[SIV.overhead...])
         context.applyKeystream(vector, to: body, into: output)
         let expected = context.syntheticVector(UnsafeRawBufferPointer(output), prefix.state)
-        authentic = expected.equalsInConstantTime(vector)
+        return expected.equalsInConstantTime(vector)
       }
-      if !authentic { output.wipe() }
-      initialized = count
+      return authentic ? [UInt8](output) : nil
     }
-    guard authentic else { throw .authenticationFailed }
+    guard let plain else { throw .authenticationFailed }
     return plain
   }
 

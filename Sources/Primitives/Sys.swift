@@ -28,17 +28,14 @@ public enum Sys {
   ) throws(Errno) -> R {
     let result = withUnsafeTemporaryAllocation(of: UInt8.self, capacity: name.count + 1) {
       copy -> Result<R, Errno> in
-      var end = 0
-      for byte in name {
-        // A cut-off name would be a different file.
-        if byte == 0 { return .failure(.invalidArgument) }
-        copy[end] = byte
-        end += 1
-      }
-      copy[end] = 0
       guard let start = copy.baseAddress else { return .failure(.invalidArgument) }
+      name.withUnsafeBytes { UnsafeMutableRawBufferPointer(copy).copyMemory(from: $0) }
+      copy[name.count] = 0
+      let text = UnsafeRawPointer(start).assumingMemoryBound(to: CChar.self)
+      // A cut-off name would be a different file.
+      guard strlen(text) == name.count else { return .failure(.invalidArgument) }
       do throws(Errno) {
-        return .success(try body(UnsafeRawPointer(start).assumingMemoryBound(to: CChar.self)))
+        return .success(try body(text))
       } catch {
         return .failure(error)
       }

@@ -24,6 +24,29 @@ public struct PresenceFlags: OptionSet, Sendable, Hashable {
   static let all = PresenceFlags(rawValue: 31)
 }
 
+/// What of a directory's record decides what an entry is.
+struct EntryTerms: Sendable {
+  let names: NamePolicy
+  let allowed: PresenceFlags
+  /// The kinds under which a name may exist, the one that counts first.
+  let kinds: [EntryKind]
+
+  init(names: NamePolicy, allowed: PresenceFlags) {
+    self.names = names
+    self.allowed = allowed
+    var kinds: [EntryKind] = [.primary]
+    switch names {
+    case .sealed:
+      if allowed.contains(.plainFiles) { kinds.append(.plain) }
+      if allowed.contains(.specialFiles) { kinds.append(.special) }
+    case .plain:
+      if allowed.contains(.containers) { kinds.append(.container) }
+    }
+    if allowed.contains(.longLinks) { kinds.append(.longLink) }
+    self.kinds = kinds
+  }
+}
+
 /// The authenticated description of a directory (format §5).
 public struct DirectoryRecord: Sendable, Equatable {
   /// The directory's identity.
@@ -49,6 +72,9 @@ public struct DirectoryRecord: Sendable, Equatable {
     if isNative { allowed.insert(.specialFiles) }
     return allowed
   }
+
+  /// What decides what an entry is.
+  var terms: EntryTerms { EntryTerms(names: names, allowed: allowed) }
 
   /// Whether the backing directory is the data as it is: plain names and plain content.
   public var isNative: Bool { content == .plain && names == .plain }

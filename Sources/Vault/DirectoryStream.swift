@@ -136,9 +136,9 @@ public final class DirectoryStream: Sendable {
         Stray(
           backingName: raw.name, inode: raw.inode,
           reason: "the name is not one this directory has"))
-    case .known(let name, let kind, let record):
+    case .known(let name, let kind, let terms):
       let file = raw.kind == .unknown ? fileKind(raw.name) : raw.kind
-      let mode = VaultDirectory.mode(kind, file, record)
+      let mode = VaultDirectory.mode(kind, file, terms)
       return .item(
         Item(
           name: name, inode: raw.inode, kind: mode == .longLink ? .symbolicLink : file,
@@ -180,7 +180,7 @@ extension VaultDirectory {
   }
 
   enum Plain {
-    case known(name: [UInt8], kind: EntryKind, record: DirectoryRecord)
+    case known(name: [UInt8], kind: EntryKind, terms: EntryTerms)
     case hidden
     case unknown
   }
@@ -208,35 +208,35 @@ extension VaultDirectory {
   private func plainName(
     _ backing: [UInt8], _ view: DirectoryView, sidecar: ([UInt8]) -> [UInt8]?
   ) -> Plain {
-    let record = view.record
-    if record.names == .sealed, let key = nameCache.plainName(backing) {
+    let terms = view.terms
+    if terms.names == .sealed, let key = nameCache.plainName(backing) {
       context.nameLookups.countHit()
-      return .known(name: key.name, kind: key.kind, record: record)
+      return .known(name: key.name, kind: key.kind, terms: terms)
     }
     switch view.coder.decode(backing, sidecar: sidecar) {
     case .entry(let name, let kind):
-      if record.names == .sealed, backing[0] != Format.longPrefix {
-        nameCache.insert(NameCache.Key(name: name, kind: kind), backing)
+      if terms.names == .sealed, backing[0] != Format.longPrefix {
+        nameCache.offer(NameCache.Key(name: name, kind: kind), backing)
         context.nameLookups.countMiss()
       }
-      return .known(name: name, kind: kind, record: record)
+      return .known(name: name, kind: kind, terms: terms)
     case .reserved, .sidecar: return .hidden
     case .unknown: break
     }
-    guard record.names == .sealed else { return .unknown }
+    guard terms.names == .sealed else { return .unknown }
     for alternate in view.alternates {
       let coder = NameCoder(keys: context.keys, id: alternate.id, policy: alternate.names)
       if case .entry(let name, let kind) = coder.decode(backing, sidecar: sidecar) {
-        return .known(name: name, kind: kind, record: alternate)
+        return .known(name: name, kind: kind, terms: alternate.terms)
       }
     }
     guard let conflict = ConflictName(backing) else { return .unknown }
-    for record in [record] + view.alternates {
+    for record in [view.record] + view.alternates {
       let coder = NameCoder(keys: context.keys, id: record.id, policy: record.names)
       if case .entry(let name, let kind) = coder.decode(conflict.original, sidecar: sidecar) {
         let shown = ConflictName.shown(name, addition: conflict.addition)
         guard isValidName(shown) else { return .unknown }
-        return .known(name: shown, kind: kind, record: record)
+        return .known(name: shown, kind: kind, terms: record.terms)
       }
     }
     return .unknown

@@ -66,7 +66,7 @@ struct NameCoder: Sendable {
     }
     let stem = try stem(of: name, kind: kind)
     if stem.count + suffix.count <= Format.maximumName {
-      return BackingName(name: stem + suffix, sidecar: nil)
+      return BackingName(name: suffix.isEmpty ? stem : stem + suffix, sidecar: nil)
     }
     let base = hashed(stem)
     return BackingName(
@@ -112,6 +112,12 @@ struct NameCoder: Sendable {
   ///   - sidecar: Reads a sidecar by its name; nil where there is none.
   /// - Returns: An entry, or why it is none.
   func decode(_ backing: [UInt8], sidecar: ([UInt8]) -> [UInt8]?) -> Decoded {
+    if isOrdinary(backing) {
+      guard let name = plainName(stem: backing, kind: .primary), isValidName(name) else {
+        return .unknown
+      }
+      return .entry(name: name, kind: .primary)
+    }
     let isHashed = backing.starts(with: longPrefix)
     let isEscaped = policy == .plain && backing.starts(with: Format.plainEscape)
     if !isHashed, !isEscaped, backing.starts(with: Format.reservedPrefix) { return .reserved }
@@ -133,6 +139,13 @@ struct NameCoder: Sendable {
     }
     guard let name = plainName(stem: stem, kind: kind), isValidName(name) else { return .unknown }
     return .entry(name: name, kind: kind)
+  }
+
+  /// Whether this can only be a sealed name of the primary kind: it begins like no other name, and ends like none.
+  private func isOrdinary(_ backing: [UInt8]) -> Bool {
+    let dot = UInt8(ascii: ".")
+    return policy == .sealed && backing.count > 2 && backing[0] != Format.longPrefix
+      && backing[0] != dot && backing[backing.count - 2] != dot
   }
 
   private func kindBySuffix(_ backing: [UInt8]) -> (EntryKind, [UInt8]) {
@@ -162,22 +175,31 @@ struct NameCoder: Sendable {
 enum Padding {
   static func pad(_ text: [UInt8]) -> [UInt8] {
     let step = Format.namePadding
-    return text + [UInt8](repeating: 0, count: (step - text.count % step) % step)
+    var padded = [UInt8](repeating: 0, count: (text.count + step - 1) / step * step)
+    padded.withUnsafeMutableBytes { $0.copyBytes(from: text) }
+    return padded
   }
 
   /// The text, or nil if padding it again would not give these bytes.
-  static func unpad(_ padded: [UInt8]) -> [UInt8]? {
-    guard let last = padded.lastIndex(where: { $0 != 0 }) else { return nil }
-    let text = Array(padded[...last])
-    return !text.contains(0) && pad(text).count == padded.count ? text : nil
+  static func unpad(_ padded: consuming [UInt8]) -> [UInt8]? {
+    var count = padded.count
+    while count > 0, padded[count - 1] == 0 { count -= 1 }
+    let zeros = padded.count - count
+    guard count > 0, zeros < Format.namePadding, padded.count.isMultiple(of: Format.namePadding)
+    else { return nil }
+    for index in 0..<count where padded[index] == 0 { return nil }
+    padded.removeLast(zeros)
+    return padded
   }
 }
 
 /// Whether these bytes may be a plain name: 1 to 255, without NUL and `/`, not `.` or `..`.
 func isValidName(_ name: [UInt8]) -> Bool {
-  (1...Format.maximumName).contains(name.count) && !name.contains(0)
-    && !name.contains(UInt8(ascii: "/")) && name != [UInt8(ascii: ".")]
-    && name != [UInt8(ascii: "."), UInt8(ascii: ".")]
+  guard (1...Format.maximumName).contains(name.count) else { return false }
+  let dot = UInt8(ascii: ".")
+  if name.count <= 2, name[0] == dot, name[name.count - 1] == dot { return false }
+  for byte in name where byte == 0 || byte == UInt8(ascii: "/") { return false }
+  return true
 }
 
 extension [UInt8] {

@@ -26,29 +26,27 @@ final class Sealer: Sendable {
   }
 
   func seal(_ plain: [UInt8], associatedData: [UInt8]) throws(CryptoError) -> Parts {
-    let context = try takeContext()
-    defer { contexts.give(context) }
-    let nonce = Random.bytes(AEAD.nonceCount)
+    var nonce = [UInt8](repeating: 0, count: AEAD.nonceCount)
     var tag = [UInt8](repeating: 0, count: AEAD.tagCount)
     // One byte more, so that an empty plaintext has an address too.
     var body = plain + [0]
-    nonce.withUnsafeBytes { nonce in
-      associatedData.withUnsafeBytes { data in
-        tag.withUnsafeMutableBytes { tag in
-          body.withUnsafeMutableBytes { body in
-            // SAFETY: the buffers live for the call and have the lengths AEAD asks for; none is
-            // empty, so each has an address.
-            guard let nonce = nonce.baseAddress, let tag = tag.baseAddress,
-              let start = body.baseAddress
-            else { preconditionFailure("non-empty arrays have addresses") }
-            context.seal(
-              nonce: nonce, associatedData: data,
-              plain: UnsafeRawBufferPointer(start: start, count: plain.count), into: start, tag: tag
-            )
+    let failure = nonce.withUnsafeMutableBytes { nonce in
+      tag.withUnsafeMutableBytes { tag in
+        body.withUnsafeMutableBytes { body in
+          associatedData.withUnsafeBytes { data in
+            failureOf { () throws(CryptoError) in
+              // SAFETY: neither array is empty, so each has an address.
+              guard let nonce = nonce.baseAddress, let tag = tag.baseAddress else {
+                preconditionFailure("non-empty arrays have addresses")
+              }
+              let body = UnsafeMutableRawBufferPointer(rebasing: body.dropLast())
+              try seal(body, associatedData: data, nonce: nonce, tag: tag)
+            }
           }
         }
       }
     }
+    if let failure { throw failure }
     body.removeLast()
     return Parts(nonce: nonce, tag: tag, body: body)
   }
@@ -57,32 +55,70 @@ final class Sealer: Sendable {
     guard sealed.nonce.count == AEAD.nonceCount, sealed.tag.count == AEAD.tagCount else {
       throw .authenticationFailed
     }
-    let context = try takeContext()
-    defer { contexts.give(context) }
     var body = sealed.body + [0]
-    let opened = sealed.nonce.withUnsafeBytes { nonce in
-      associatedData.withUnsafeBytes { data in
-        sealed.tag.withUnsafeBytes { tag in
-          body.withUnsafeMutableBytes { body -> Bool in
-            // SAFETY: as in `seal`.
-            guard let nonce = nonce.baseAddress, let tag = tag.baseAddress,
-              let start = body.baseAddress
-            else { preconditionFailure("non-empty arrays have addresses") }
-            do {
-              try context.open(
-                nonce: nonce, associatedData: data,
-                cipher: UnsafeRawBufferPointer(start: start, count: sealed.body.count),
-                into: start, tag: tag)
-              return true
-            } catch {
-              return false
+    let failure = sealed.nonce.withUnsafeBytes { nonce in
+      sealed.tag.withUnsafeBytes { tag in
+        body.withUnsafeMutableBytes { body in
+          associatedData.withUnsafeBytes { data in
+            failureOf { () throws(CryptoError) in
+              // SAFETY: as in `seal`.
+              guard let nonce = nonce.baseAddress, let tag = tag.baseAddress else {
+                preconditionFailure("non-empty arrays have addresses")
+              }
+              let body = UnsafeMutableRawBufferPointer(rebasing: body.dropLast())
+              try open(body, associatedData: data, nonce: nonce, tag: tag)
             }
           }
         }
       }
     }
-    guard opened else { throw .authenticationFailed }
+    if let failure { throw failure }
     body.removeLast()
     return body
+  }
+
+  private func failureOf(_ body: () throws(CryptoError) -> Void) -> CryptoError? {
+    do throws(CryptoError) {
+      try body()
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  // MARK: In place
+
+  /// Seals where the bytes are.
+  ///
+  /// - Parameters:
+  ///   - body: The bytes; has an address.
+  ///   - associatedData: As in `open`.
+  ///   - nonce: Room for a nonce, which is made here.
+  ///   - tag: Room for a tag.
+  /// - Throws: `.outOfMemory`.
+  func seal(
+    _ body: UnsafeMutableRawBufferPointer, associatedData: UnsafeRawBufferPointer,
+    nonce: UnsafeMutableRawPointer, tag: UnsafeMutableRawPointer
+  ) throws(CryptoError) {
+    guard let start = body.baseAddress else { preconditionFailure("a body has an address") }
+    let context = try takeContext()
+    defer { contexts.give(context) }
+    Random.fill(UnsafeMutableRawBufferPointer(start: nonce, count: AEAD.nonceCount))
+    context.seal(
+      nonce: nonce, associatedData: associatedData, plain: UnsafeRawBufferPointer(body),
+      into: start, tag: tag)
+  }
+
+  /// Opens where the bytes are.
+  func open(
+    _ body: UnsafeMutableRawBufferPointer, associatedData: UnsafeRawBufferPointer,
+    nonce: UnsafeRawPointer, tag: UnsafeRawPointer
+  ) throws(CryptoError) {
+    guard let start = body.baseAddress else { preconditionFailure("a body has an address") }
+    let context = try takeContext()
+    defer { contexts.give(context) }
+    try context.open(
+      nonce: nonce, associatedData: associatedData, cipher: UnsafeRawBufferPointer(body),
+      into: start, tag: tag)
   }
 }

@@ -204,7 +204,7 @@ extension VaultDirectory {
   func requireFree(_ name: [UInt8], for kind: EntryKind) throws(VaultError) {
     try validate(name)
     let view = try viewWithAlternates()
-    if kinds(view.record) == [kind], view.alternates.isEmpty, ConflictName(name) == nil { return }
+    if view.terms.kinds == [kind], view.alternates.isEmpty, ConflictName(name) == nil { return }
     if try lookup(name) != nil { throw .system(.fileExists, "the name exists") }
   }
 }

@@ -21,13 +21,15 @@ extension VaultDirectory {
     defer { withExtendedLifetime(handle) {} }
     let directory = handle.rawValue
     let view = view
-    if let entry = try find(name, view.record, directory) { return entry }
+    if let entry = try find(name, view.record, view.terms, directory) { return entry }
     let complete = view.knowsAlternates ? view : try viewWithAlternates()
-    if view.record != complete.record, let entry = try find(name, complete.record, directory) {
+    if view.record != complete.record,
+      let entry = try find(name, complete.record, complete.terms, directory)
+    {
       return entry
     }
     for alternate in complete.alternates where complete.record.names == .sealed {
-      if let entry = try find(name, alternate, directory) { return entry }
+      if let entry = try find(name, alternate, alternate.terms, directory) { return entry }
     }
     return try findConflictCopy(name, complete, directory)
   }
@@ -45,21 +47,6 @@ extension VaultDirectory {
     throw name.count > Format.maximumName
       ? .system(.fileNameTooLong, "a name has at most 255 bytes")
       : .system(.invalidArgument, "not a name")
-  }
-
-  /// The kinds under which a name may exist, the one that counts first.
-  func kinds(_ record: DirectoryRecord) -> [EntryKind] {
-    let allowed = record.allowed
-    var kinds: [EntryKind] = [.primary]
-    switch record.names {
-    case .sealed:
-      if allowed.contains(.plainFiles) { kinds.append(.plain) }
-      if allowed.contains(.specialFiles) { kinds.append(.special) }
-    case .plain:
-      if allowed.contains(.containers) { kinds.append(.container) }
-    }
-    if allowed.contains(.longLinks) { kinds.append(.longLink) }
-    return kinds
   }
 
   /// The backing name of an entry of the directory's own record.
@@ -86,13 +73,13 @@ extension VaultDirectory {
   }
 
   private func find(
-    _ name: [UInt8], _ record: DirectoryRecord, _ directory: Int32
+    _ name: [UInt8], _ record: DirectoryRecord, _ terms: EntryTerms, _ directory: Int32
   ) throws(VaultError) -> VaultEntry? {
-    for kind in kinds(record) {
+    for kind in terms.kinds {
       let backing = try backingName(name, kind, record)
       guard let status = try status(directory, backing.name) else { continue }
       let origin = EntryOrigin(directory: record.id, name: name)
-      let entry = try judge(name, kind, backing.name, status, record, origin)
+      let entry = try judge(name, kind, backing.name, status, terms, origin)
       if let sidecar = backing.sidecar, context.isWritable {
         // A tool may have lost it; the name could then be resolved, but not listed.
         try? restore(sidecar, directory)
@@ -123,14 +110,14 @@ extension VaultDirectory {
       isValidName(conflict.original)
     else { return nil }
     for record in [view.record] + view.alternates {
-      for kind in kinds(record) {
+      for kind in record.terms.kinds {
         let backing = try backingName(conflict.original, kind, record).name
         for candidate in ConflictName.backingNames(
           backing, suffix: kind.suffix(record.names) ?? [], addition: conflict.addition)
         {
           guard let status = try status(directory, candidate) else { continue }
           let origin = EntryOrigin(directory: record.id, name: conflict.original)
-          return try judge(name, kind, candidate, status, record, origin)
+          return try judge(name, kind, candidate, status, record.terms, origin)
         }
       }
     }
@@ -140,9 +127,9 @@ extension VaultDirectory {
   /// Decides what a backing inode is, or refuses it (format §5, §6).
   func judge(
     _ name: [UInt8], _ kind: EntryKind, _ backingName: [UInt8], _ status: FileStatus,
-    _ record: DirectoryRecord, _ origin: EntryOrigin
+    _ terms: EntryTerms, _ origin: EntryOrigin
   ) throws(VaultError) -> VaultEntry {
-    guard let mode = VaultDirectory.mode(kind, status.kind, record) else {
+    guard let mode = VaultDirectory.mode(kind, status.kind, terms) else {
       let reason =
         status.kind == .regular
         ? "a plaintext file where the policy allows none"
@@ -159,21 +146,19 @@ extension VaultDirectory {
       origin: origin)
   }
 
-  static func mode(
-    _ kind: EntryKind, _ file: FileKind, _ record: DirectoryRecord
-  ) -> InodeMode? {
-    let allowed = record.allowed
+  static func mode(_ kind: EntryKind, _ file: FileKind, _ terms: EntryTerms) -> InodeMode? {
+    let allowed = terms.allowed
     switch (kind, file) {
     case (.primary, .directory): return .directory
     case (.primary, .symbolicLink): return .symbolicLink
     case (.primary, .regular):
-      switch record.names {
+      switch terms.names {
       case .sealed: return allowed.contains(.containers) ? .container : nil
       case .plain: return allowed.contains(.plainFiles) ? .plain : nil
       }
     case (.primary, .fifo), (.primary, .socket), (.primary, .characterDevice),
       (.primary, .blockDevice):
-      return record.names == .plain && allowed.contains(.specialFiles) ? .special : nil
+      return terms.names == .plain && allowed.contains(.specialFiles) ? .special : nil
     case (.special, .fifo), (.special, .socket), (.special, .characterDevice),
       (.special, .blockDevice):
       return allowed.contains(.specialFiles) ? .special : nil

@@ -227,6 +227,12 @@ extension VaultDirectory {
     return [context.keys.binding(of: name, in: parent.id)] + view.record.bindings
   }
 
+  /// Whether a name begins like one that ``isAlternate(_:)`` accepts.
+  private static func mayBeAlternate(_ name: UnsafeRawBufferPointer) -> Bool {
+    // That of a record, or of what a tool puts before it.
+    name[0] == Format.recordName[0] || name[0] == UInt8(ascii: " ")
+  }
+
   /// Whether a synchronising tool may have given a record this name (format §11).
   static func isAlternate(_ name: [UInt8]) -> Bool {
     if name == Format.recordName || name == Format.newRecordName { return false }
@@ -240,7 +246,7 @@ extension VaultDirectory {
     do throws(Errno) {
       let listing = try context.openForReading(directory, [UInt8(ascii: ".")], .directory)
       var records: [(name: [UInt8], record: DirectoryRecord)] = []
-      for entry in try Sys.entries(of: listing.rawValue)
+      for entry in try Sys.entries(of: listing.rawValue, where: mayBeAlternate)
       where isAlternate(entry.name) {
         guard let bytes = try readAlternate(entry.name, directory, context),
           let record = DirectoryRecord(opening: bytes, with: context.keys)

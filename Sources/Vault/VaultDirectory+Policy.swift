@@ -66,13 +66,13 @@ extension VaultDirectory {
   /// The kinds of entries there are, among those that are allowed: what was planted stays refused.
   private func presentFlags() throws(VaultError) -> PresenceFlags {
     var flags: PresenceFlags = []
-    let record = view.record
+    let terms = view.terms
     let handle = try descriptor()
     defer { withExtendedLifetime(handle) {} }
     let directory = handle.rawValue
     for item in try list() {
       guard let kind = item.entryKind else { continue }
-      switch VaultDirectory.mode(kind, item.kind, record) {
+      switch VaultDirectory.mode(kind, item.kind, terms) {
       case .plain: flags.insert(.plainFiles)
       case .container: flags.insert(.containers)
       case .special: flags.insert(.specialFiles)
@@ -87,7 +87,7 @@ extension VaultDirectory {
       case nil: break
       }
     }
-    return flags.intersection(record.allowed)
+    return flags.intersection(terms.allowed)
   }
 
   // MARK: Attributes of the directory

@@ -179,7 +179,7 @@ extension VaultDirectory {
       let entry = try require(name)
       let record = view.record
       for kind in [EntryKind.container, .plain] where kind != entry.kind {
-        guard kinds(record).contains(kind), kind.suffix(record.names) != nil else { continue }
+        guard record.terms.kinds.contains(kind), kind.suffix(record.names) != nil else { continue }
         let other = try backingName(name, kind, record).name
         guard let found = try status(directory, other), found.kind == .regular,
           found.mtime == entry.status.mtime, InodeIdentity(found) != entry.identity

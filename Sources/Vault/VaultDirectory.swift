@@ -243,6 +243,8 @@ final class DirectoryView: Sendable {
   /// Whether the directory was searched for alternate records.
   let knowsAlternates: Bool
   let coder: NameCoder
+  /// Those of `record`.
+  let terms: EntryTerms
 
   init(
     _ record: DirectoryRecord, alternates: [DirectoryRecord], knowsAlternates: Bool,
@@ -252,5 +254,6 @@ final class DirectoryView: Sendable {
     self.alternates = alternates
     self.knowsAlternates = knowsAlternates
     coder = NameCoder(keys: keys, id: record.id, policy: record.names)
+    terms = record.terms
   }
 }

@@ -129,7 +129,7 @@ import Testing
   }
 
   @Test func theCacheStaysBounded() {
-    let cache = NameCache(capacity: 10)
+    let cache = NameCache(capacity: 8)
     for index in 0..<100 {
       cache.insert(NameCache.Key(name: bytes("\(index)"), kind: .primary), bytes("b\(index)"))
     }
