@@ -1,4 +1,4 @@
-import Primitives
+public import Primitives
 import Synchronization
 import SystemPackage
 
@@ -26,6 +26,9 @@ public final class ContainerFile: @unchecked Sendable {
   let tree: Tree
   let buffer: BlockBuffer
   let cache = BlockCache()
+
+  /// Threads that seal and open large parts, and can do something else meanwhile.
+  public var crew: WorkCrew { workspace.crew }
 
   var logicalSize: UInt64
   /// Logical size as of the last commit.

@@ -38,7 +38,7 @@ public final class Workspace: Sendable {
   public let blockCache = CacheCounters()
   let nodes = Atomic<Int>(0)
   private let scratches = Pool<Scratch>(capacity: 8)
-  private let crew = WorkCrew()
+  let crew = WorkCrew()
 
   /// Makes a workspace.
   ///

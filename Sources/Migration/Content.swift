@@ -12,6 +12,15 @@ enum Content: Sendable {
   /// What the medium has of a container.
   case stored(ContainerFile)
 
+  /// Threads that help with it; nil where nothing has to be sealed or opened.
+  fileprivate var crew: WorkCrew? {
+    switch self {
+    case .outside, .plain: nil
+    case .container(let container): container.file.crew
+    case .stored(let file): file.crew
+    }
+  }
+
   private func read(
     at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
   ) throws(TransferError) -> Int {
@@ -39,6 +48,20 @@ enum Content: Sendable {
   ) throws(TransferError) {
     let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<range.count])
     guard try read(at: range.lowerBound, into: part) == part.count else { throw .changed }
+  }
+
+  /// Starts reading a range into the beginning of a buffer.
+  fileprivate func reading(
+    _ range: Range<UInt64>, into buffer: UnsafeMutableRawBufferPointer, _ crew: WorkCrew
+  ) -> BackgroundTask<TransferError> {
+    let size = TransferBuffer.partSize
+    return crew.begin(parts: (range.count + size - 1) / size) { part throws(TransferError) in
+      let offset = part * size
+      let start = range.lowerBound + UInt64(offset)
+      try fill(
+        UnsafeMutableRawBufferPointer(rebasing: buffer[offset...]),
+        start..<min(start + UInt64(size), range.upperBound))
+    }
   }
 
   func write(at offset: UInt64, from bytes: UnsafeRawBufferPointer) throws(TransferError) {
@@ -129,12 +152,13 @@ enum Content: Sendable {
 
 /// Memory that one thread copies through.
 final class TransferBuffer {
-  private static let size = 8 << 20
-  /// Less is done before another thread would wake up for it.
-  private static let shareLimit = 256 << 10
+  private static let size = 4 << 20
+  /// What is read by one thread at a time.
+  fileprivate static let partSize = 512 << 10
   let first = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096)
   private let second = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 4096)
-  private let helper = WorkCrew(limit: 1)
+  /// For files that have no crew of their own.
+  private let ownCrew = WorkCrew(limit: 1)
 
   deinit {
     first.deallocate()
@@ -162,17 +186,21 @@ final class TransferBuffer {
     var chunks = Chunks(content: source, size: size)
     var (full, empty) = (first, second)
     var chunk = try chunks.next()
-    if let chunk { try source.fill(full, chunk) }
+    let crew = target.crew ?? source.crew ?? ownCrew
+    if let chunk { try source.reading(chunk, into: full, crew).finish() }
     while let current = chunk {
-      let (following, bytes, room) = (try chunks.next(), full, empty)
-      try both(large: following?.count ?? 0 >= TransferBuffer.shareLimit) {
-        () throws(TransferError) in
+      chunk = try chunks.next()
+      let reading = chunk.map { source.reading($0, into: empty, crew) }
+      var failure: TransferError?
+      do throws(TransferError) {
         try target.write(
-          at: current.lowerBound, from: UnsafeRawBufferPointer(rebasing: bytes[..<current.count]))
-      } _: { () throws(TransferError) in
-        if let following { try source.fill(room, following) }
+          at: current.lowerBound, from: UnsafeRawBufferPointer(rebasing: full[..<current.count]))
+      } catch {
+        failure = error
       }
-      chunk = following
+      // In any case, as it uses the buffer.
+      try reading?.finish()
+      if let failure { throw failure }
       swap(&full, &empty)
       try advance(UInt64(current.count))
     }
@@ -208,20 +236,6 @@ final class TransferBuffer {
     }
   }
 
-  /// Does two things, at once where they are large.
-  private func both(
-    large: Bool, _ one: @escaping () throws(TransferError) -> Void,
-    _ other: @escaping () throws(TransferError) -> Void
-  ) throws(TransferError) {
-    guard large else {
-      try one()
-      return try other()
-    }
-    try helper.share(parts: 2) { part throws(TransferError) in
-      try part == 0 ? one() : other()
-    }
-  }
-
   /// Whether two files have the same bytes; what is a hole in both is not read.
   ///
   /// - Parameters:
@@ -244,11 +258,11 @@ final class TransferBuffer {
       guard offset < size else { return true }
       let chunk = offset..<offset + min(size - offset, UInt64(TransferBuffer.size))
       do throws(TransferError) {
-        try both(large: chunk.count >= TransferBuffer.shareLimit) { () throws(TransferError) in
-          try left.fill(one, chunk)
-        } _: { () throws(TransferError) in
-          try right.fill(other, chunk)
-        }
+        // What has to be opened takes longer.
+        let reading = left.reading(chunk, into: one, right.crew ?? left.crew ?? ownCrew)
+        defer { try? reading.finish() }
+        try right.fill(other, chunk)
+        try reading.finish()
       } catch .changed {
         return false
       }

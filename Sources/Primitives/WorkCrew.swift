@@ -6,7 +6,7 @@ import SystemPackage
 ///
 /// They start when they are first needed, and end when nothing was to do for a while.
 public final class WorkCrew: Sendable {
-  private final class Task: Sendable {
+  fileprivate final class Task: Sendable {
     let parts: Int
     let body: @Sendable (Int) -> Void
     let next = Atomic<Int>(0)
@@ -29,9 +29,13 @@ public final class WorkCrew: Sendable {
     }
   }
 
-  private struct Board {
+  fileprivate struct Board {
     var tasks: [Task] = []
+    /// What helpers do when they have nothing else to do.
+    var background: [Task] = []
     var threads = 0
+
+    var next: Task? { (tasks.first { $0.hasParts }) ?? background.first { $0.hasParts } }
   }
 
   /// Milliseconds that a helper waits for a task.
@@ -59,11 +63,7 @@ public final class WorkCrew: Sendable {
       return
     }
     let task = Task(parts: parts, body: body)
-    let isShort = board.update { board in
-      board.tasks.append(task)
-      return board.threads < min(limit, parts - 1)
-    }
-    if isShort { startHelper() }
+    post(task, \.tasks, wanted: parts - 1)
     // What helpers do not take in time, for whatever reason, is done here.
     task.work()
     // From here on nobody joins in.
@@ -85,6 +85,31 @@ public final class WorkCrew: Sendable {
     if let failure = task.failure.withLock({ $0 }) { throw failure }
   }
 
+  /// Has helpers do the parts of a task that may fail, when they have nothing else to do; nobody wakes up for one part.
+  ///
+  /// - Parameters:
+  ///   - parts: How many.
+  ///   - body: Does one part, given its number from 0; what it works on is apart for each.
+  /// - Returns: The task, to be finished.
+  public func begin<E: Error>(
+    parts: Int, _ body: @escaping (Int) throws(E) -> Void
+  ) -> BackgroundTask<E> {
+    let failable = FailableTask(body)
+    let task = Task(parts: parts) { failable.run($0) }
+    if limit > 0, parts > 1 { post(task, \.background, wanted: parts) }
+    return BackgroundTask(failable: failable, task: task, board: board)
+  }
+
+  private func post(
+    _ task: Task, _ list: WritableKeyPath<Board, [Task]>, wanted: Int
+  ) {
+    let isShort = board.update { board in
+      board[keyPath: list].append(task)
+      return board.threads < min(limit, wanted)
+    }
+    if isShort { startHelper() }
+  }
+
   private func startHelper() {
     let board = board
     board.change { $0.threads += 1 }
@@ -99,7 +124,7 @@ public final class WorkCrew: Sendable {
   private static func help(_ board: Monitor<Board>) {
     while true {
       let task = board.wait(milliseconds: patience) { board -> Task? in
-        guard let task = board.tasks.first(where: { $0.hasParts }) else { return nil }
+        guard let task = board.next else { return nil }
         task.helpers.change { $0 += 1 }
         return task
       }
@@ -108,6 +133,23 @@ public final class WorkCrew: Sendable {
       task.helpers.update { $0 -= 1 }
     }
     board.change { $0.threads -= 1 }
+  }
+}
+
+/// A task that helpers do now and then.
+public struct BackgroundTask<E: Error> {
+  fileprivate let failable: FailableTask<E>
+  fileprivate let task: WorkCrew.Task
+  fileprivate let board: Monitor<WorkCrew.Board>
+
+  /// Does what is left of it; has to be called before what it works on goes away.
+  ///
+  /// - Throws: The first failure, after which further parts may have been left out.
+  public func finish() throws(E) {
+    task.work()
+    board.change { $0.background.removeAll { $0 === task } }
+    task.helpers.wait { $0 == 0 ? () : nil }
+    if let failure = failable.failure.withLock({ $0 }) { throw failure }
   }
 }
 

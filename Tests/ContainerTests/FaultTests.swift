@@ -180,28 +180,6 @@ private let script: [Step] = [
     let expected = try file.readAll()
     #expect(try openContainer(MemoryStore(store.medium)).readAll() == expected)
   }
-}
-
-/// Lets a store work while a test looks at it.
-private final class SuspendedFault {
-  private let store: FaultyStore
-  private let fault: FaultyStore.Fault?
-  private let calls: Int
-
-  init(_ store: FaultyStore) {
-    self.store = store
-    fault = store.fault
-    calls = store.calls
-    store.fault = nil
-  }
-
-  func resume() {
-    guard var fault else { return }
-    // Counting starts anew, so what was counted is taken off; a fault that is over stays over.
-    fault.count = max(0, min(fault.count, fault.call + fault.count - calls))
-    fault.call = max(0, fault.call - calls)
-    store.fault = fault
-  }
 
   /// One run of a large write is written while the next is sealed: what fails is the rest from some block on.
   @Test(arguments: containerPolicies) func aWriteOfSeveralRunsFailsAtAnyOfThem(
@@ -237,5 +215,27 @@ private final class SuspendedFault {
       #expect(isStored, "failure \(failures)")
     }
     #expect(failures >= 4)
+  }
+}
+
+/// Lets a store work while a test looks at it.
+private final class SuspendedFault {
+  private let store: FaultyStore
+  private let fault: FaultyStore.Fault?
+  private let calls: Int
+
+  init(_ store: FaultyStore) {
+    self.store = store
+    fault = store.fault
+    calls = store.calls
+    store.fault = nil
+  }
+
+  func resume() {
+    guard var fault else { return }
+    // Counting starts anew, so what was counted is taken off; a fault that is over stays over.
+    fault.count = max(0, min(fault.count, fault.call + fault.count - calls))
+    fault.call = max(0, fault.call - calls)
+    store.fault = fault
   }
 }

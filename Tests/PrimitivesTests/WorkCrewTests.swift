@@ -34,4 +34,22 @@ import Testing
     for thread in threads { thread.join() }
     #expect(tallies.allSatisfy { $0.allSatisfy(\.isComplete) })
   }
+
+  @Test(arguments: [0, 1, 3]) func whatIsBegunIsDoneOnceBesideOtherTasks(helpers: Int) throws {
+    let crew = WorkCrew(limit: helpers)
+    for parts in [0, 1, 2, 1000] {
+      let (begun, other) = (Tally(parts), Tally(50))
+      let task = crew.begin(parts: parts) { (part) throws(CryptoError) in begun.note(part) }
+      crew.run(parts: 50) { other.note($0) }
+      try task.finish()
+      #expect(begun.isComplete && other.isComplete)
+    }
+  }
+
+  @Test(arguments: [0, 2]) func aFailureIsThrownWhenTheTaskIsFinished(helpers: Int) {
+    let task = WorkCrew(limit: helpers).begin(parts: 20) { (part) throws(CryptoError) in
+      if part == 7 { throw .outOfMemory }
+    }
+    #expect(throws: CryptoError.outOfMemory) { try task.finish() }
+  }
 }
