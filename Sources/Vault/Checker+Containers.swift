@@ -161,7 +161,7 @@ extension Checker {
       copyAttributes(of: file, found.fileID, to: container)
       try container.sync(modificationTime: entry.status.mtime)
     } catch {
-      try? directory.removeFile(name)
+      _ = try? directory.removeFile(name)
       throw error
     }
     let shown = String(decoding: name, as: UTF8.self)
