@@ -140,7 +140,9 @@ extension Rekeyer {
         if item.entry.mode == .container {
           guard try isStored(item, buffer) else { throw .different }
         }
-        try inVault { () throws(VaultError) in try item.directory.removeFile(item.entry.name) }
+        _ = try inVault { () throws(VaultError) in
+          try item.directory.removeFile(item.entry.name)
+        }
       } catch {
         report(item.path, error)
       }

@@ -10,11 +10,18 @@ extension FileSystem {
     try requireWritable()
     let parent = try inode(nodeid)
     let directory = try directory(parent)
-    guard let entry = try directory.lookup(name) else { throw MountFailure.notFound }
-    guard entry.mode != .directory else { throw MountFailure.isADirectory }
-    let inode = table.find(BackingIdentity(entry.status))
-    try outliving(inode, entry, in: directory) { try directory.removeFile(name) }
-    forget(inode, entry, Inode.Link(parent: parent, name: name))
+    var inode: Inode?
+    var isKept = false
+    do {
+      let entry = try directory.removeFile(name) { entry in
+        inode = table.find(BackingIdentity(entry.status))
+        isKept = keep(inode, entry, in: directory)
+      }
+      forget(inode, entry, Inode.Link(parent: parent, name: name))
+    } catch {
+      if isKept { inode?.keep(nil) }
+      throw error
+    }
   }
 
   /// RMDIR.
@@ -29,28 +36,33 @@ extension FileSystem {
     forget(inode, entry, Inode.Link(parent: parent, name: name))
   }
 
-  /// Runs what may take the last name from an object, which stays within reach of those who hold it until the
-  /// kernel forgets it.
+  /// Keeps an object that may lose its last name within reach of those who hold it until the kernel forgets it.
   ///
   /// Not regular files: those that are open are reached through what is open, and the space of the
   /// others is to be free at once.
-  private func outliving<R>(
-    _ inode: Inode?, _ entry: VaultEntry?, in directory: VaultDirectory, _ remove: () throws -> R
-  ) throws -> R {
-    guard let inode, let entry, entry.mode == .directory || entry.status.links <= 1 else {
-      return try remove()
-    }
+  ///
+  /// - Returns: whether it is kept, until its name turns out to stay.
+  private func keep(_ inode: Inode?, _ entry: VaultEntry, in directory: VaultDirectory) -> Bool {
+    guard let inode, entry.mode == .directory || entry.status.links <= 1 else { return false }
     switch entry.mode {
-    case .plain, .container: return try remove()
+    case .plain, .container: return false
     case .directory, .symbolicLink, .longLink, .special: break
     }
     // Where it cannot be kept it is as gone as its name.
     let kept = try? directory.outliving(entry)
     inode.keep(kept.map { Location(directory: directory, entry: $0) })
+    return true
+  }
+
+  /// Runs what may take the last name from an object.
+  private func outliving<R>(
+    _ inode: Inode?, _ entry: VaultEntry?, in directory: VaultDirectory, _ remove: () throws -> R
+  ) throws -> R {
+    let isKept = entry.map { keep(inode, $0, in: directory) } ?? false
     do {
       return try remove()
     } catch {
-      inode.keep(nil)
+      if isKept { inode?.keep(nil) }
       throw error
     }
   }

@@ -42,6 +42,8 @@ public final class Session: @unchecked Sendable {
   let readAhead: SharedFD?
   let state = Monitor(State())
   let stopping = Atomic<Bool>(false)
+  /// Whether requests come over rings.
+  let isOverRings = Atomic<Bool>(false)
   let destroyed = Atomic<Bool>(false)
   /// Both are set by the first worker before `state` has the negotiated result, and then left alone.
   var rings: RingTransport?

@@ -183,14 +183,22 @@ extension VaultDirectory {
 
   /// Removes a name of anything but a directory.
   ///
-  /// - Parameter name: The plain name.
+  /// - Parameters:
+  ///   - name: The plain name.
+  ///   - prepare: Told what will be removed, while nobody else changes it.
+  /// - Returns: What was removed.
   /// - Throws: `.system` (`.isDirectory`, `.noSuchFileOrDirectory`), `.refused` for an entry the
   ///   policy does not allow: that is evidence, which only `check` removes.
-  public func removeFile(_ name: [UInt8]) throws(VaultError) {
+  @discardableResult
+  public func removeFile(
+    _ name: [UInt8], prepare: (VaultEntry) -> Void = { _ in }
+  ) throws(VaultError) -> VaultEntry {
     try changing { (directory) throws(VaultError) in
       let entry = try require(name)
       guard entry.mode != .directory else { throw .system(.isDirectory, "a directory") }
+      prepare(entry)
       try unlink(entry, directory)
+      return entry
     }
   }
 

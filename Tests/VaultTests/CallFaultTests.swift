@@ -181,7 +181,7 @@ import Testing
     do {
       try directory.makeFile(name, bytes("content"))
     } catch {
-      try? directory.removeFile(name)
+      _ = try? directory.removeFile(name)
       throw error
     }
   }

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Logging
 import Primitives
+import Synchronization
 import SystemPackage
 
 /// The INIT handshake, on the one worker that serves until it is done.
@@ -37,6 +38,7 @@ extension Session {
     let passthrough = probe.result
     if passthrough.isActive { backing.activate(probe.registrar) }
     let ioUring = startRings(agreed: capabilities & Wire.Capability.overIOURing != 0)
+    isOverRings.store(ioUring.isActive, ordering: .relaxed)
     let negotiated = Negotiated(
       kernelMinor: offer.minor, capabilities: capabilities, passthrough: passthrough,
       ioUring: ioUring,

@@ -125,11 +125,22 @@ extension Session {
         }
         return
       }
-      worker.begin(UnsafeRawBufferPointer(start: buffer.mem, count: Int(count)))
+      let request = UnsafeRawBufferPointer(start: buffer.mem, count: Int(count))
+      let opcode = RequestHead(request)?.opcode
+      worker.begin(request)
       fuse_session_process_buf(session, &buffer)
       worker.end()
+      // Beside rings little else comes this way, and nobody waits for it: those to come are fetched together.
+      if isOverRings.load(ordering: .relaxed),
+        opcode == Wire.Opcode.forget || opcode == Wire.Opcode.batchForget
+      {
+        usleep(Self.forgetPause)
+      }
     }
   }
+
+  /// Microseconds between two looks for what the kernel has forgotten.
+  private static let forgetPause: UInt32 = 1000
 
   private func serveSignals() {
     let signal = Signals.wait(Signals.termination + [Signals.quit])

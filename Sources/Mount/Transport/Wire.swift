@@ -21,6 +21,7 @@ enum Wire {
   static let maximumPayload = 1 << 20
 
   enum Opcode {
+    static let forget: UInt32 = 2
     static let getattr: UInt32 = 3
     static let setattr: UInt32 = 4
     static let open: UInt32 = 14
@@ -31,6 +32,7 @@ enum Wire {
     static let initialize: UInt32 = 26
     static let fsyncDirectory: UInt32 = 30
     static let create: UInt32 = 35
+    static let batchForget: UInt32 = 42
     static let temporaryFile: UInt32 = 51
     static let statx: UInt32 = 52
   }
