@@ -76,10 +76,16 @@ struct Bench {
     [try derivations(), try ciphers(), compression(), try containers()]
   }
 
+  private func rate(
+    _ name: String, bytes: Int, note: String? = nil, _ body: () throws -> Void
+  ) rethrows -> BenchFigure {
+    try rate(name, bytes: bytes, note: note, preparing: {}, body)
+  }
+
   /// Calls `body`, which goes through so many bytes, until the time is over; what has to be prepared for each call does
   /// not count.
   private func rate(
-    _ name: String, bytes: Int, note: String? = nil, preparing: () throws -> Void = {},
+    _ name: String, bytes: Int, note: String? = nil, preparing: () throws -> Void,
     _ body: () throws -> Void
   ) rethrows -> BenchFigure {
     try preparing()

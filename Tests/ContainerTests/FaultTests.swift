@@ -195,13 +195,16 @@ private let script: [Step] = [
       let file = try createContainer(store, policy)
       try file.write(old, at: 0)
       try file.sync()
-      store.fault = .init(call: failures, error: .ioError, writesOnly: true, writesHalf: true)
-      do {
+      store.fault = FaultyStore.Fault(
+        call: failures, error: .ioError, writesOnly: true, writesHalf: true)
+      var failure: ContainerError?
+      do throws(ContainerError) {
         try file.write(new, at: 131_072)
-        break
-      } catch ContainerError.io(.ioError) {
-        failures += 1
+      } catch {
+        failure = error
       }
+      guard failure != nil else { break }
+      failures += 1
       store.fault = nil
       let now = try file.readAll()
       let taken = zip(now, expected).prefix { $0 == $1 }.count
