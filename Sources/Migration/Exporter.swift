@@ -8,7 +8,6 @@ public import Vault
 /// is killed can be started again. What is damaged is left out and reported.
 public final class Exporter: Sendable, TransferRun {
   let base: SharedFD
-  private let leavesNodes: Bool
   let observer: MigrationObserver
   let failures = Failures()
   private let queue = JobQueue<ExportItem>(capacity: 64)
@@ -16,6 +15,8 @@ public final class Exporter: Sendable, TransferRun {
 
   struct ExportItem: Sendable {
     let directory: VaultDirectory
+    /// The directory in the part of the vault that what it holds is moved out of, if there is one.
+    let elder: VaultDirectory?
     let entry: VaultEntry
     let folder: SharedFD
     /// Names from the destination to the folder.
@@ -27,7 +28,7 @@ public final class Exporter: Sendable, TransferRun {
     let place: [[UInt8]]
     let path: [UInt8]
     let metadata: Metadata
-    /// Whether what it holds was on its way when the run that moved it was killed: it has no attributes yet.
+    /// Whether what it holds was on its way when the run that moved it was killed: it need not have attributes yet.
     let isMoving: Bool
   }
 
@@ -40,14 +41,9 @@ public final class Exporter: Sendable, TransferRun {
   ///
   /// - Parameters:
   ///   - destination: A directory, open for reading.
-  ///   - leavesNodes: Whether links and special files that are there already stay as they are: an earlier
-  ///     export may know better.
   ///   - observer: Hears of what is done.
-  public init(
-    to destination: SharedFD, leavesNodes: Bool = false, observer: MigrationObserver
-  ) {
+  public init(to destination: SharedFD, observer: MigrationObserver) {
     base = destination
-    self.leavesNodes = leavesNodes
     self.observer = observer
   }
 
@@ -56,17 +52,21 @@ public final class Exporter: Sendable, TransferRun {
   /// - Parameters:
   ///   - directory: A directory of the vault.
   ///   - entry: What to take out of it; nil for everything and its own owner, mode and times.
+  ///   - elder: The same directory of the part that all this is moved out of, which was exported
+  ///     already: what is still there is whole there, and here perhaps not yet.
   /// - Returns: How it ended.
   /// - Throws: `.outside` if it could not begin.
   public func run(
-    _ directory: VaultDirectory, _ entry: VaultEntry?
+    _ directory: VaultDirectory, _ entry: VaultEntry?, elder: VaultDirectory? = nil
   ) throws(TransferError) -> MigrationEnd {
     let workers = try queue.startWorkers { [self] in process($0, $1) }
     if let entry {
       take(
-        ExportItem(directory: directory, entry: entry, folder: base, place: [], path: entry.name))
+        ExportItem(
+          directory: directory, elder: elder, entry: entry, folder: base, place: [],
+          path: entry.name))
     } else {
-      enter(directory, base, place: [], path: [])
+      enter(directory, elder, base, place: [], path: [])
     }
     queue.close()
     for worker in workers { worker.join() }
@@ -90,7 +90,8 @@ public final class Exporter: Sendable, TransferRun {
   // MARK: Walking
 
   private func enter(
-    _ directory: VaultDirectory, _ folder: SharedFD, place: [[UInt8]], path: [UInt8]
+    _ directory: VaultDirectory, _ elder: VaultDirectory?, _ folder: SharedFD, place: [[UInt8]],
+    path: [UInt8]
   ) {
     do throws(TransferError) {
       let descriptor = try inVault { () throws(VaultError) in try directory.descriptor() }
@@ -101,13 +102,19 @@ public final class Exporter: Sendable, TransferRun {
       let attributes = try inVault { () throws(VaultError) in try directory.attributes() }
       var metadata = Metadata(attributes, status, losses: &losses)
       let noted = metadata.attributes.first { $0.name == FolderState.name }
-      if let noted { FolderState.restore(noted.value, to: &metadata.status) }
+      var isMoving = noted != nil
+      if let noted {
+        FolderState.restore(noted.value, to: &metadata.status)
+      } else if elder != nil, let known = try? Sys.fstatx(folder.rawValue) {
+        // Made, but nothing came yet; or all of it did, and the old one has its own times again.
+        (metadata.status, isMoving) = (known, true)
+      }
       reportLosses(path, losses)
       for item in try inVault({ () throws(VaultError) in try directory.list() }) {
         if isStopping { break }
-        take(item.name, directory, folder, place: place, path: joined(path, item.name))
+        take(item.name, directory, elder, folder, place: place, path: joined(path, item.name))
       }
-      let found = Folder(place: place, path: path, metadata: metadata, isMoving: noted != nil)
+      let found = Folder(place: place, path: path, metadata: metadata, isMoving: isMoving)
       walk.withLock { $0.folders.append(found) }
     } catch {
       report(path, error)
@@ -115,14 +122,16 @@ public final class Exporter: Sendable, TransferRun {
   }
 
   private func take(
-    _ name: [UInt8], _ directory: VaultDirectory, _ folder: SharedFD, place: [[UInt8]],
-    path: [UInt8]
+    _ name: [UInt8], _ directory: VaultDirectory, _ elder: VaultDirectory?, _ folder: SharedFD,
+    place: [[UInt8]], path: [UInt8]
   ) {
     do throws(TransferError) {
       let entry = try inVault { () throws(VaultError) in try directory.lookup(name) }
       guard let entry else { return }
       take(
-        ExportItem(directory: directory, entry: entry, folder: folder, place: place, path: path))
+        ExportItem(
+          directory: directory, elder: elder, entry: entry, folder: folder, place: place, path: path
+        ))
     } catch {
       report(path, error)
     }
@@ -130,6 +139,11 @@ public final class Exporter: Sendable, TransferRun {
 
   private func take(_ item: ExportItem) {
     do throws(TransferError) {
+      if item.entry.mode != .directory, isKnown(item) {
+        noteLink(item)
+        let size = item.entry.status.size
+        return observer.report(.finished(path: item.path, .present, bytes: size))
+      }
       switch item.entry.mode {
       case .directory: try takeFolder(item)
       case .plain, .container:
@@ -145,10 +159,20 @@ public final class Exporter: Sendable, TransferRun {
     }
   }
 
+  /// Whether the elder part has it too, and it was exported from there.
+  private func isKnown(_ item: ExportItem) -> Bool {
+    guard let elder = item.elder else { return false }
+    return (try? Sys.statx(item.folder.rawValue, item.entry.name)) != nil
+      && (try? elder.lookup(item.entry.name)) != nil
+  }
+
   private func takeFolder(_ item: ExportItem) throws(TransferError) {
     let name = item.entry.name
     let directory = try inVault { () throws(VaultError) in
       try item.directory.openDirectory(item.entry)
+    }
+    let elder = item.elder.flatMap { elder in
+      (try? elder.lookup(name)).flatMap { try? elder.openDirectory($0) }
     }
     do throws(Errno) {
       try Sys.mkdirat(item.folder.rawValue, name, mode: 0o700)
@@ -158,7 +182,7 @@ public final class Exporter: Sendable, TransferRun {
       throw .outside(error, "making a directory")
     }
     enter(
-      directory, try openFolder(item.folder, [name]), place: item.place + [name],
+      directory, elder, try openFolder(item.folder, [name]), place: item.place + [name],
       path: item.path)
   }
 
@@ -178,8 +202,7 @@ public final class Exporter: Sendable, TransferRun {
         present.kind == status.kind
         && (target == nil || (try? Sys.readlinkat(folder, entry.name)) == target)
       guard isSame else { throw .occupied("something else of this name is there") }
-      noteNode(item)
-      if leavesNodes { return observer.report(.finished(path: item.path, .present, bytes: 0)) }
+      noteLink(item)
     } else if target != nil || !linkNode(item) {
       try attempting("making it") { () throws(Errno) in
         if let target {
@@ -209,14 +232,14 @@ public final class Exporter: Sendable, TransferRun {
     guard let first = walk.withLock({ $0.links[identity] }),
       let folder = try? openFolder(base, first.place)
     else {
-      noteNode(item)
+      noteLink(item)
       return false
     }
     let name = item.entry.name
     return (try? Sys.linkat(folder.rawValue, first.name, item.folder.rawValue, name)) != nil
   }
 
-  private func noteNode(_ item: ExportItem) {
+  private func noteLink(_ item: ExportItem) {
     guard item.entry.status.links > 1 else { return }
     walk.withLock { $0.links[item.entry.identity] = (item.place, item.entry.name) }
   }

@@ -64,9 +64,12 @@ extension Rekeyer {
       try item.directory.openContainer(entry)
     }
     let size = container.file.size
-    if try inVault({ () throws(VaultError) in try target.lookup(entry.name) }) != nil {
-      // Of a run that was cut short; it is compared before the old one goes.
-      return observer.report(.finished(path: item.path, .present, bytes: size))
+    if let present = try inVault({ () throws(VaultError) in try target.lookup(entry.name) }) {
+      // Of a run that was cut short, perhaps when another name had just changed its time. Its content is compared
+      // before the old one goes.
+      var losses: [String] = []
+      let metadata = try metadata(of: item, &losses)
+      return try finishNode(item, present, metadata, losses, .present, size: size)
     }
     let file = try inVault { () throws(VaultError) in
       try target.beginFile(entry.name, policy: container.file.policy)

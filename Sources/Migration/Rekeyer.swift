@@ -213,13 +213,14 @@ public final class Rekeyer: Sendable, TransferRun {
     removeMoved(TransferBuffer(), all: false)
   }
 
-  private func finishNode(
-    _ item: RekeyItem, _ made: VaultEntry, _ metadata: Metadata, _ losses: [String]
+  func finishNode(
+    _ item: RekeyItem, _ made: VaultEntry, _ metadata: Metadata, _ losses: [String],
+    _ outcome: MigrationEvent.Outcome = .copied, size: UInt64 = 0
   ) throws(TransferError) {
     let node = try inVault { () throws(VaultError) in try item.target.openNode(made) }
     let attributes = try inVault { () throws(VaultError) in try item.target.attributes(of: made) }
     reportLosses(item.path, losses + metadata.apply(to: node.rawValue, .vault(attributes)))
-    observer.report(.finished(path: item.path, .copied, bytes: 0))
+    observer.report(.finished(path: item.path, outcome, bytes: size))
   }
 
   func metadata(

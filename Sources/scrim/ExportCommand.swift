@@ -39,13 +39,14 @@ struct ExportCommand: ParsableCommand {
     let folder = try openDestination()
     let progress = TransferProgress(json: json)
     var end = MigrationEnd.complete
-    for (index, (directory, found)) in places.enumerated() {
+    var elder: VaultDirectory?
+    for (directory, found) in places {
       guard case .complete = end else { break }
       end = try transferring { () throws(TransferError) in
-        // What is on its way into a second part is whole in the first.
-        let exporter = Exporter(
-          to: folder, leavesNodes: index > 0, observer: progress.observer)
-        return try export(directory, found, exporter)
+        let (directory, found) = try entered(directory, found)
+        defer { elder = directory }
+        return try Exporter(to: folder, observer: progress.observer).run(
+          directory, found, elder: elder)
       }
     }
     try progress.finish(end)
@@ -67,17 +68,16 @@ struct ExportCommand: ParsableCommand {
     return places
   }
 
-  private func export(
-    _ directory: VaultDirectory, _ found: VaultEntry?, _ exporter: Exporter
-  ) throws(TransferError) -> MigrationEnd {
-    guard let found, found.mode == .directory else { return try exporter.run(directory, found) }
-    let inner: VaultDirectory
+  /// A directory stands for all that is in it.
+  private func entered(
+    _ directory: VaultDirectory, _ found: VaultEntry?
+  ) throws(TransferError) -> (VaultDirectory, VaultEntry?) {
+    guard let found, found.mode == .directory else { return (directory, found) }
     do throws(VaultError) {
-      inner = try directory.openDirectory(found)
+      return (try directory.openDirectory(found), nil)
     } catch {
       throw .vault(error)
     }
-    return try exporter.run(inner, nil)
   }
 
   private func openDestination() throws -> SharedFD {
