@@ -123,7 +123,7 @@ class Home:
             return (self.recovery_key if question[1] == b"Recovery key" else harness.PASSPHRASE) + b"\n"
 
         shown, status = on_terminal(
-            ["/bin/bash", "-c", script], answer, user=self.user, environment=self.environment()
+            ["/bin/bash", "-c", script], answer, columns=200, user=self.user, environment=self.environment()
         )
         key = RECOVERY_KEY.search(shown)
         if key:

@@ -447,7 +447,7 @@ def test_an_interrupt_ends_it_within_a_large_file(mount):
     path = mount / "large"
     data = random.Random(1).randbytes(1 << 20)
     with open(path, "wb") as f:
-        for _ in range(100):
+        for _ in range(400):
             f.write(data)
     command = [SCRIM, "convert", path, "--content", "plain"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -457,5 +457,5 @@ def test_an_interrupt_ends_it_within_a_large_file(mount):
     if process.returncode != OK:
         assert b"interrupted" in errors
         assert mode(path) == "sealed"
-    assert path.read_bytes() == data * 100
+    assert path.read_bytes() == data * 400
     assert alive(mount.pid)
