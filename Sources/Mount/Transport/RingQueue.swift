@@ -19,10 +19,6 @@ final class RingQueue {
   private var side: SideThreads?
   private var pace = Pace()
 
-  /// Nanoseconds of work after which a reply is sent though another request is at hand; one call sends what came
-  /// together.
-  private static let patience: UInt64 = 10_000
-
   init(session: Session, index: Int, depth: Int) {
     self.session = session
     self.index = index
@@ -110,7 +106,6 @@ final class RingQueue {
     }
     var completion = ring.next()
     if !finished.isEmpty, completion != nil { _ = ring.submit() }
-    var sent = Clock.nanoseconds()
     while let (entry, result) = completion {
       if result >= 0, entries.indices.contains(entry) {
         handle(entry, handler)
@@ -119,11 +114,8 @@ final class RingQueue {
         noteEnd(result)
       }
       completion = ring.next()
-      // Another request is here already: a reply that has waited for a while must not wait for it too.
-      if completion != nil, Clock.nanoseconds() &- sent > Self.patience {
-        _ = ring.submit()
-        sent = Clock.nanoseconds()
-      }
+      // Another request is here already: the reply to the one before must not wait for it.
+      if completion != nil { _ = ring.submit() }
     }
     return true
   }
