@@ -91,6 +91,36 @@ public struct Attributes: Sendable {
     return names
   }
 
+  /// Stored names of sealed attributes that do not open, and what is wrong with each.
+  ///
+  /// - Throws: `.system`.
+  func damaged() throws(VaultError) -> [(stored: [UInt8], reason: String)] {
+    var found: [(stored: [UInt8], reason: String)] = []
+    for stored in try storedNames() {
+      do throws(VaultError) {
+        if let name = try plainName(stored) { _ = try get(name) }
+      } catch .damaged(let reason) {
+        found.append((stored, reason))
+      }
+    }
+    return found
+  }
+
+  /// Gives an attribute a name that readers ignore.
+  ///
+  /// - Parameter stored: Its name as it is stored.
+  /// - Throws: `.system`, `.readOnly`.
+  func putAside(_ stored: [UInt8]) throws(VaultError) {
+    try context.requireWritable()
+    let prefix = stored.prefix { $0 != UInt8(ascii: ".") }
+    let name = prefix + Format.bytes(".scrim.damaged.") + Base64URL.encode(Random.bytes(12))
+    try attempt("putting an attribute aside") { () throws(Errno) in
+      let value = try Sys.getxattrPath(descriptor.rawValue, stored)
+      try Sys.setxattrPath(descriptor.rawValue, Array(name), value, mode: .any)
+      try Sys.removexattrPath(descriptor.rawValue, stored)
+    }
+  }
+
   /// Whether there is nothing that `get` could find, access lists included.
   ///
   /// - Throws: `.system`.
