@@ -161,6 +161,16 @@ extension Migrator {
       }
     }
     if present.modified < status.mtime { return .outdated }
+    do throws(TransferError) {
+      // A daemon that was killed while it gave the file its name may have left it with the time of then.
+      if size == nil || size == status.size, try isStored(item, content, status, buffer) {
+        return .outdated
+      }
+    } catch .stopped {
+      throw .stopped
+    } catch {
+      // It cannot be read, so it is not the same.
+    }
     throw .occupied("the vault has a newer file of this name")
   }
 

@@ -181,3 +181,17 @@ def test_an_interrupt_leaves_nothing_half_done(mount, workspace):
     errors = process.communicate(timeout=60)[1]
     assert (process.returncode == OK) != (b"interrupted" in errors)
     assert leftovers(mount) == b"" and (source / "large").exists() == (process.returncode != OK)
+
+
+def test_the_same_content_with_a_later_time_is_the_same_file(vault, workspace):
+    source = workspace.path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(b"content")
+    os.utime(source / "file", ns=(10**18, 10**18))
+    with vault.mount() as mount:
+        (mount / "file").write_bytes(b"content")
+        scrim("migrate", f"{source}/", mount.point)
+        assert os.stat(mount / "file").st_mtime_ns == 10**18
+        (mount / "file").write_bytes(b"CONTENT")
+        assert scrim("migrate", f"{source}/", mount.point, check=False).returncode == INCOMPLETE
+        assert (mount / "file").read_bytes() == b"CONTENT"
