@@ -26,64 +26,24 @@ final class Sealer: Sendable {
   }
 
   func seal(_ plain: [UInt8], associatedData: [UInt8]) throws(CryptoError) -> Parts {
-    var nonce = [UInt8](repeating: 0, count: AEAD.nonceCount)
-    var tag = [UInt8](repeating: 0, count: AEAD.tagCount)
-    // One byte more, so that an empty plaintext has an address too.
-    var body = plain + [0]
-    let failure = nonce.withUnsafeMutableBytes { nonce in
-      tag.withUnsafeMutableBytes { tag in
-        body.withUnsafeMutableBytes { body in
-          associatedData.withUnsafeBytes { data in
-            failureOf { () throws(CryptoError) in
-              // SAFETY: neither array is empty, so each has an address.
-              guard let nonce = nonce.baseAddress, let tag = tag.baseAddress else {
-                preconditionFailure("non-empty arrays have addresses")
-              }
-              let body = UnsafeMutableRawBufferPointer(rebasing: body.dropLast())
-              try seal(body, associatedData: data, nonce: nonce, tag: tag)
-            }
-          }
-        }
-      }
+    var parts = Parts(
+      nonce: [UInt8](repeating: 0, count: AEAD.nonceCount),
+      tag: [UInt8](repeating: 0, count: AEAD.tagCount), body: plain)
+    try parts.change(associatedData) { (body, data, nonce, tag) throws(CryptoError) in
+      try seal(body, associatedData: data, nonce: nonce, tag: tag)
     }
-    if let failure { throw failure }
-    body.removeLast()
-    return Parts(nonce: nonce, tag: tag, body: body)
+    return parts
   }
 
   func open(_ sealed: Parts, associatedData: [UInt8]) throws(CryptoError) -> [UInt8] {
     guard sealed.nonce.count == AEAD.nonceCount, sealed.tag.count == AEAD.tagCount else {
       throw .authenticationFailed
     }
-    var body = sealed.body + [0]
-    let failure = sealed.nonce.withUnsafeBytes { nonce in
-      sealed.tag.withUnsafeBytes { tag in
-        body.withUnsafeMutableBytes { body in
-          associatedData.withUnsafeBytes { data in
-            failureOf { () throws(CryptoError) in
-              // SAFETY: as in `seal`.
-              guard let nonce = nonce.baseAddress, let tag = tag.baseAddress else {
-                preconditionFailure("non-empty arrays have addresses")
-              }
-              let body = UnsafeMutableRawBufferPointer(rebasing: body.dropLast())
-              try open(body, associatedData: data, nonce: nonce, tag: tag)
-            }
-          }
-        }
-      }
+    var parts = sealed
+    try parts.change(associatedData) { (body, data, nonce, tag) throws(CryptoError) in
+      try open(body, associatedData: data, nonce: nonce, tag: tag)
     }
-    if let failure { throw failure }
-    body.removeLast()
-    return body
-  }
-
-  private func failureOf(_ body: () throws(CryptoError) -> Void) -> CryptoError? {
-    do throws(CryptoError) {
-      try body()
-      return nil
-    } catch {
-      return error
-    }
+    return parts.body
   }
 
   // MARK: In place
@@ -120,5 +80,35 @@ final class Sealer: Sendable {
     try context.open(
       nonce: nonce, associatedData: associatedData, cipher: UnsafeRawBufferPointer(body),
       into: start, tag: tag)
+  }
+}
+
+extension Sealer.Parts {
+  /// Lends body, associated data, nonce and tag to what changes them in place.
+  fileprivate mutating func change(
+    _ associatedData: [UInt8],
+    _ call: (
+      _ body: UnsafeMutableRawBufferPointer, _ data: UnsafeRawBufferPointer,
+      _ nonce: UnsafeMutableRawPointer, _ tag: UnsafeMutableRawPointer
+    ) throws(CryptoError) -> Void
+  ) throws(CryptoError) {
+    var (nonce, tag, body) = (nonce, tag, body)
+    // One byte more, so that an empty body has an address too.
+    body.append(0)
+    try body.withUnsafeMutableBytesTyped { (body) throws(CryptoError) in
+      try nonce.withUnsafeMutableBytesTyped { (nonce) throws(CryptoError) in
+        try tag.withUnsafeMutableBytesTyped { (tag) throws(CryptoError) in
+          try associatedData.withUnsafeBytesTyped { (data) throws(CryptoError) in
+            // SAFETY: neither array is empty, so each has an address.
+            guard let nonce = nonce.baseAddress, let tag = tag.baseAddress else {
+              preconditionFailure("non-empty arrays have addresses")
+            }
+            try call(.init(rebasing: body.dropLast()), data, nonce, tag)
+          }
+        }
+      }
+    }
+    body.removeLast()
+    self = Sealer.Parts(nonce: nonce, tag: tag, body: body)
   }
 }

@@ -422,18 +422,24 @@ def test_file_foreign(scene, foreign):
     check(scene, "medium")
 
 
-@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "device"])
-def test_kind_turned(scene, kind):
-    path = scene.backing("small")
-    path.unlink()
+def put_in_the_way(path, kind):
     if kind == "directory":
         path.mkdir()
     elif kind == "link":
         path.symlink_to("/etc/passwd")
     elif kind == "fifo":
         os.mkfifo(path)
+    elif kind == "socket":
+        os.mknod(path, stat.S_IFSOCK | 0o666)
     else:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "device"])
+def test_kind_turned(scene, kind):
+    path = scene.backing("small")
+    path.unlink()
+    put_in_the_way(path, kind)
     with scene.mount() as mount:
         with pytest.raises(OSError) as failure:
             descriptor = os.open(mount / "small", os.O_RDONLY | os.O_NONBLOCK)

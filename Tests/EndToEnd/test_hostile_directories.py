@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import re
-import stat
 import time
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import pytest
 import test_hostile
 from harness import scrim
 from test_hostile import (  # noqa: F401
-    FILES, PAGE, check, copy_in, drop_record, foreign, module_workspace, original, plant_record, read_error,
-    scene, sealed_attribute, swap,
+    FILES, PAGE, check, copy_in, drop_record, foreign, module_workspace, original, plant_record, put_in_the_way,
+    read_error, scene, sealed_attribute, swap,
 )
 
 LONG = ["first " * 36, "second " * 32]
@@ -150,19 +149,6 @@ def test_record_turned(scene, kind, attribute):
         check(scene, "dir")
     assert findings(scene, "--repair")["/dir"] == ("harmless" if attribute else "damage")
     assert "/dir" not in findings(scene)
-
-
-def put_in_the_way(path, kind):
-    if kind == "directory":
-        path.mkdir()
-    elif kind == "link":
-        path.symlink_to("/etc/passwd")
-    elif kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "socket":
-        os.mknod(path, stat.S_IFSOCK | 0o666)
-    else:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
 
 
 @pytest.mark.parametrize("name", [".scrim-dir.new", ".scrim-dir.sync-conflict-20240601-123456-ABCDEFG", ".scrim-n.x", ".scrim-new.x"])
