@@ -130,6 +130,7 @@ extension ContainerFile {
   private func commitLocked(
     _ modificationTime: TimeSpec?, statesAllFreePages: Bool
   ) throws(ContainerError) -> Bool {
+    try settleBehind()
     var committed = false
     let isRepeatDue = statesAllFreePages && history.isRepeatDue
     if isChanged || isRepeatDue || (isListPartial && statesAllFreePages) {

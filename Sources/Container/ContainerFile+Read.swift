@@ -12,7 +12,7 @@ extension ContainerFile {
   public func read(
     at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
   ) throws(ContainerError) -> Int {
-    let count = try lock.withReadLock { () throws(ContainerError) -> Int in
+    let count = try withWrittenPages { () throws(ContainerError) -> Int in
       guard let start = buffer.baseAddress, offset < logicalSize else { return 0 }
       let count = Int(min(UInt64(buffer.count), logicalSize - offset))
       if self.buffer.isEmpty {
@@ -24,6 +24,20 @@ extension ContainerFile {
     }
     if tree.isOverLimit { lock.withWriteLock { tree.evict() } }
     return count
+  }
+
+  /// Does something with the lock held for reading when all pages are in the backing file.
+  private func withWrittenPages<R>(
+    _ body: () throws(ContainerError) -> R
+  ) throws(ContainerError) -> R {
+    while true {
+      let result = try lock.withReadLock { () throws(ContainerError) -> R? in
+        if let behind, !behind.isWritten { return nil }
+        return try body()
+      }
+      if let result { return result }
+      try lock.withWriteLock { () throws(ContainerError) in try settleBehind() }
+    }
   }
 
   /// Reads where some blocks may be in the buffer.

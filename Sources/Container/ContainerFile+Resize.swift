@@ -9,6 +9,7 @@ extension ContainerFile {
     guard size <= Format.maximumSize else { throw .tooLarge }
     try lock.withWriteLock { () throws(ContainerError) in
       if size == logicalSize { return }
+      try settleBehind()
       try unpack(isOverwritten: size == 0)
       isChanged = true
       if size < logicalSize { try shrink(to: size) }
@@ -87,6 +88,7 @@ extension ContainerFile {
 
   private func punch(at offset: UInt64, count: UInt64) throws(ContainerError) {
     guard offset < logicalSize, count > 0 else { return }
+    try settleBehind()
     try relieve()
     try unpack(isOverwritten: offset == 0 && count >= logicalSize)
     let end = offset + min(count, logicalSize - offset)

@@ -48,6 +48,7 @@ extension ContainerFile {
       try storeDirectly(block, from: source, blocks: whole)
       return whole << Int(policy.blockShift)
     }
+    try settleBehind()
     let part = min(policy.blockSize - inBlock, count)
     let entry = try bufferedBlock(
       block, toHold: inBlock + part, isOverwritten: part == policy.blockSize)
@@ -113,16 +114,16 @@ extension ContainerFile {
   func unpack(isOverwritten: Bool = false) throws(ContainerError) {
     guard tail != nil else { return }
     if !isOverwritten { _ = try bufferedBlock(0, toHold: Int(logicalSize)) }
-    drop(try tree.mutableSpan(0).references)
+    replace(try tree.mutableSpan(0).references, with: .hole)
     tail = nil
     cache.invalidate()
     isChanged = true
   }
 
-  /// Makes a reference a hole.
-  private func drop(_ slot: UnsafeMutablePointer<Reference>) {
+  /// Puts another reference in a place, and gives up the pages of the one before.
+  private func replace(_ slot: UnsafeMutablePointer<Reference>, with reference: Reference) {
     if !slot.pointee.isHole { allocator.release(slot.pointee.extent) }
-    slot.pointee = .hole
+    slot.pointee = reference
   }
 
   // MARK: Storing blocks
@@ -133,7 +134,7 @@ extension ContainerFile {
   ) throws(ContainerError) {
     try prepareToWrite()
     tree.grow(toHold: first + UInt64(blocks))
-    try store(blocks) { (range, scratch) throws(ContainerError) in
+    try store(blocks, behind: first) { (range, scratch) throws(ContainerError) in
       var index = 0
       while index < range.count {
         let span = try tree.mutableSpan(first + UInt64(range.lowerBound + index))
@@ -186,22 +187,21 @@ extension ContainerFile {
     let rest = length <= room ? length : length & (Format.pageSize - 1)
     let kept = rest <= room ? rest : 0
     let inPages = length - kept
+    let bytes = [UInt8]((scratch.run + inPages).buffer(kept))
     if inPages > 0 {
       let pageCount = Format.pages(for: inPages)
-      scratch.run.zero(from: inPages + kept, count: max(0, pageCount << 12 - length))
+      scratch.run.zero(from: length, count: max(0, pageCount << 12 - length))
       scratch.references[0] = Reference(
         page: 0, length: inPages, codec: kept > 0 ? .raw : codec, epoch: pages.limits.epoch)
-      let bytes = [UInt8]((scratch.run + inPages).buffer(kept))
       var cipher = pages.cipher()
       try cipher.seal(scratch.references, scratch.run, into: scratch.run)
       pages.seals += 1
       scratch.slots[0] = slot
       try place(Run(scratch: scratch, blocks: 0..<1, pageCount: pageCount))
-      tail = kept > 0 ? BlockTail(codec: codec, bytes: bytes) : nil
     } else {
-      drop(slot)
-      tail = BlockTail(codec: codec, bytes: [UInt8](scratch.run.buffer(kept)))
+      replace(slot, with: .hole)
     }
+    tail = kept > 0 ? BlockTail(codec: codec, bytes: bytes) : nil
     buffer.remove(0)
   }
 
@@ -213,7 +213,7 @@ extension ContainerFile {
   }
 
   /// Blocks on their way to free pages.
-  private struct Run {
+  struct Run {
     let scratch: Scratch
     let blocks: Range<Int>
     /// Pages that they take, once they are sealed.
@@ -225,11 +225,13 @@ extension ContainerFile {
   ///
   /// - Parameters:
   ///   - count: How many blocks.
+  ///   - first: Number of the first of them where they are consecutive and the last run may be written later.
   ///   - gather: Says for a range of them in `sources` what they hold, and in `slots` where their references go.
   ///   - stored: Hears of a range that is stored.
   /// - Throws: `.io`, `.crypto`, `.keyMissing`, `.tooLarge`, and what `gather` throws.
   private func store(
-    _ count: Int, gather: (Range<Int>, Scratch) throws(ContainerError) -> Void,
+    _ count: Int, behind first: UInt64? = nil,
+    gather: (Range<Int>, Scratch) throws(ContainerError) -> Void,
     stored: (Range<Int>) -> Void
   ) throws(ContainerError) {
     let perRun = (Scratch.runPages << 12) >> Int(policy.blockShift)
@@ -243,6 +245,12 @@ extension ContainerFile {
         try gather(blocks, scratch)
         run = Run(scratch: scratch, blocks: blocks)
         next = blocks.upperBound
+      }
+      if sealed != nil { try settleBehind() }
+      if run == nil, let first, let last = sealed,
+        try leaveBehind(last, first: first + UInt64(last.blocks.lowerBound))
+      {
+        return stored(last.blocks)
       }
       let extents = try sealed.map { (run) throws(ContainerError) in try reserve(run) } ?? []
       do throws(ContainerError) {
@@ -263,6 +271,7 @@ extension ContainerFile {
         settle(sealed)
         stored(sealed.blocks)
         workspace.give(sealed.scratch)
+        hasFailedBehind = false
       }
       sealed = run
     }
@@ -281,7 +290,7 @@ extension ContainerFile {
   }
 
   /// Takes free pages for sealed blocks, and says so in their references.
-  private func reserve(_ run: Run) throws(ContainerError) -> [Extent] {
+  func reserve(_ run: Run) throws(ContainerError) -> [Extent] {
     let references = run.scratch.references
     var placed = 0
     var count: UInt64 = 0
@@ -317,11 +326,9 @@ extension ContainerFile {
   }
 
   /// Puts the references of written blocks where `slots` says.
-  private func settle(_ run: Run) {
+  func settle(_ run: Run) {
     for index in 0..<run.blocks.count {
-      let slot = run.scratch.slots[index]
-      if !slot.pointee.isHole { allocator.release(slot.pointee.extent) }
-      slot.pointee = run.scratch.references[index]
+      replace(run.scratch.slots[index], with: run.scratch.references[index])
     }
   }
 

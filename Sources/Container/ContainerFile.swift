@@ -54,6 +54,10 @@ public final class ContainerFile: @unchecked Sendable {
   /// Modification time that is still to be set on the backing file.
   var pendingTime: TimeSpec?
   var trial = CompressionTrial()
+  /// What is being written while its caller goes on.
+  var behind: WriteBehind?
+  /// Whether such a write failed, and none has succeeded since.
+  var hasFailedBehind = false
 
   /// What is known of the commits in the slots.
   struct History {
@@ -143,6 +147,13 @@ public final class ContainerFile: @unchecked Sendable {
     var ring: KeyRing
     var session: UInt64
     var workspace: Workspace
+  }
+
+  deinit {
+    // Nothing may be written any more when somebody opens the file next.
+    guard let behind else { return }
+    _ = behind.isWritten
+    workspace.giveBehind()
   }
 
   /// Puts the content of an inline file where reads find it.

@@ -137,12 +137,22 @@ final class PageFile {
 
   /// Writes sealed pages.
   func write(page: UInt64, from buffer: UnsafeRawBufferPointer) throws(ContainerError) {
+    try put(page: page, from: buffer)
+    storedPages = max(storedPages, page + UInt64(buffer.count / Format.pageSize))
+  }
+
+  /// Writes sealed pages without taking note of the backing file's length, on any thread.
+  func put(page: UInt64, from buffer: UnsafeRawBufferPointer) throws(ContainerError) {
     do {
       try store.write(at: page << 12, from: buffer)
     } catch {
       throw .io(error)
     }
-    storedPages = max(storedPages, page + UInt64(buffer.count / Format.pageSize))
+  }
+
+  /// Takes note of pages that are about to be put.
+  func expect(_ extents: [Extent]) {
+    for extent in extents { storedPages = max(storedPages, extent.end) }
   }
 
   /// Learns the length of the backing file.

@@ -37,6 +37,12 @@ public final class Workspace: Sendable {
   /// Blocks that reads wanted, and whether their content was in memory.
   public let blockCache = CacheCounters()
   let nodes = Atomic<Int>(0)
+  /// Whether the last pages of a large write may be written after it was answered.
+  public let writesBehind: Bool
+  /// Containers of which pages are written behind, or were last.
+  private let behind = Atomic<Int>(0)
+  /// How many there may be; each takes a scratch.
+  private static let behindLimit = 16
   private let scratches = Pool<Scratch>(capacity: 8)
   let crew = WorkCrew()
 
@@ -46,13 +52,27 @@ public final class Workspace: Sendable {
   ///   - budget: Shared bound on dirty bytes.
   ///   - nodeLimit: Nodes to cache over all containers.
   ///   - compressionLevel: zstd level.
+  ///   - writesBehind: Whether the last pages of a large write may be written after it was answered; a failure then
+  ///     shows in the next write or the commit.
   public init(
-    budget: DirtyBudget = DirtyBudget(), nodeLimit: Int = 16384, compressionLevel: Int = 3
+    budget: DirtyBudget = DirtyBudget(), nodeLimit: Int = 16384, compressionLevel: Int = 3,
+    writesBehind: Bool = false
   ) {
     self.budget = budget
     self.nodeLimit = nodeLimit
     self.compressionLevel = compressionLevel
+    self.writesBehind = writesBehind
   }
+
+  /// Whether one more container may write behind; then it has to be given back.
+  func takeBehind() -> Bool {
+    guard writesBehind else { return false }
+    if behind.add(1, ordering: .relaxed).newValue <= Workspace.behindLimit { return true }
+    giveBehind()
+    return false
+  }
+
+  func giveBehind() { behind.subtract(1, ordering: .relaxed) }
 
   func takeScratch() -> Scratch { scratches.take() ?? Scratch() }
 

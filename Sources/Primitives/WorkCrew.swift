@@ -85,18 +85,19 @@ public final class WorkCrew: Sendable {
     if let failure = task.failure.withLock({ $0 }) { throw failure }
   }
 
-  /// Has helpers do the parts of a task that may fail, when they have nothing else to do; nobody wakes up for one part.
+  /// Has helpers do the parts of a task that may fail, when they have nothing else to do.
   ///
   /// - Parameters:
   ///   - parts: How many.
+  ///   - wakesForOne: Whether a helper is to wake up for a single part.
   ///   - body: Does one part, given its number from 0; what it works on is apart for each.
   /// - Returns: The task, to be finished.
   public func begin<E: Error>(
-    parts: Int, _ body: @escaping (Int) throws(E) -> Void
+    parts: Int, wakesForOne: Bool = false, _ body: @escaping (Int) throws(E) -> Void
   ) -> BackgroundTask<E> {
     let failable = FailableTask(body)
     let task = Task(parts: parts) { failable.run($0) }
-    if limit > 0, parts > 1 { post(task, \.background, wanted: parts) }
+    if limit > 0, parts > 1 || wakesForOne { post(task, \.background, wanted: parts) }
     return BackgroundTask(failable: failable, task: task, board: board)
   }
 
@@ -142,7 +143,7 @@ public struct BackgroundTask<E: Error> {
   fileprivate let task: WorkCrew.Task
   fileprivate let board: Monitor<WorkCrew.Board>
 
-  /// Does what is left of it; has to be called before what it works on goes away.
+  /// Does what is left of it; has to be called before what it works on goes away, and may be called again.
   ///
   /// - Throws: The first failure, after which further parts may have been left out.
   public func finish() throws(E) {

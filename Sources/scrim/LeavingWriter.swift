@@ -1,3 +1,4 @@
+import Container
 import Glibc
 import Primitives
 import SystemPackage
@@ -20,12 +21,13 @@ final class LeavingWriter {
 
   /// Opens the vault for writing, once a daemon that is about to end has ended.
   static func open(
-    _ path: PathArgument, _ secret: VaultSecret, advice: String
+    _ path: PathArgument, _ secret: VaultSecret, advice: String, workspace: Workspace = Workspace()
   ) throws(Failure) -> Vault {
     let writer = LeavingWriter(path, advice: advice)
     do throws(VaultError) {
       return try Vault.open(
-        at: path.text, secret: secret, access: .readWrite, isLeaving: writer.isLeaving)
+        at: path.text, secret: secret, access: .readWrite, workspace: workspace,
+        isLeaving: writer.isLeaving)
     } catch {
       throw writer.failure(error)
     }

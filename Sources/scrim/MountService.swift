@@ -1,3 +1,4 @@
+import Container
 import Glibc
 import Logging
 import Mount
@@ -43,7 +44,9 @@ struct MountService {
     let vault =
       options.readOnly
       ? try Vault.open(at: path.text, secret: secret, access: .readOnly)
-      : try LeavingWriter.open(path, secret, advice: "--read-only works beside it")
+      : try LeavingWriter.open(
+        path, secret, advice: "--read-only works beside it",
+        workspace: Workspace(writesBehind: true))
     do {
       let root = try settings.subdirectory.map { try VaultWalk(vault).directory($0) }
       try Mount.run(

@@ -93,8 +93,8 @@ import Testing
 
   static let allowances = [
     Allowance(policy: .sealed, count: 4096, reads: 3, writes: 2),
-    Allowance(policy: .sealed, count: 128 << 10, reads: 3, writes: 2),
-    Allowance(policy: .sealed, count: 1 << 20, reads: 12, writes: 12),
+    Allowance(policy: .sealed, count: 128 << 10, reads: 3, writes: 7),
+    Allowance(policy: .sealed, count: 1 << 20, reads: 12, writes: 14),
     Allowance(policy: .sealedCompressed, count: 128 << 10, reads: 3, writes: 2),
     Allowance(policy: .sealedCompressed, count: 1 << 20, reads: 12, writes: 12),
   ]

@@ -192,7 +192,7 @@ private let script: [Step] = [
     while true {
       let memory = MemoryStore()
       let store = FaultyStore(memory)
-      let file = try createContainer(store, policy)
+      let file = try createContainer(store, policy, workspace: Workspace())
       try file.write(old, at: 0)
       try file.sync()
       store.fault = FaultyStore.Fault(
@@ -218,6 +218,52 @@ private let script: [Step] = [
       #expect(isStored, "failure \(failures)")
     }
     #expect(failures >= 4)
+  }
+
+  /// What was answered and then could not be written is in memory, where everything finds it.
+  @Test(arguments: ["read", "overwrite", "truncate", "punch", "commit", "write"])
+  func whatCouldNotBeWrittenBehindIsKept(next: String) throws {
+    let memory = MemoryStore()
+    let store = FaultyStore(memory)
+    let file = try createContainer(store, .sealed)
+    var expected = Step.content(300_000, 2)
+    try file.write(expected, at: 0)
+    try file.sync()
+    store.fault = FaultyStore.Fault(
+      call: 0, count: 1_000_000, error: .noSpace, writesOnly: true, writesHalf: true)
+    let new = Step.content(131_072, 4)
+    try file.write(new, at: 40_960)
+    expected.replaceSubrange(40_960..<(40_960 + new.count), with: new)
+    #expect(file.behind != nil)
+    switch next {
+    case "overwrite":
+      try file.write([1, 2, 3], at: 50_000)
+      expected.replaceSubrange(50_000..<50_003, with: [1, 2, 3])
+    case "truncate":
+      try file.truncate(to: 100_000)
+      expected.removeSubrange(100_000...)
+    case "punch":
+      try file.punchHole(at: 45_056, count: 8192)
+      expected.replaceSubrange(45_056..<53_248, with: repeatElement(0, count: 8192))
+    case "commit":
+      #expect(throws: ContainerError.io(.noSpace)) { try file.commit() }
+    case "write":
+      // Goes on as a write that nothing is left behind of, and so hears of it.
+      #expect(throws: ContainerError.io(.noSpace)) { try file.write(new, at: 40_960) }
+    default: break
+    }
+    let isKept = try file.readAll() == expected
+    #expect(isKept)
+    #expect(file.behind == nil)
+    try file.expectConsistentPages()
+    #expect(throws: ContainerError.io(.noSpace)) { try file.commit() }
+    store.fault = nil
+    try file.sync()
+    try file.expectConsistentPages()
+    let isStored = try openContainer(MemoryStore(memory.bytes)).readAll() == expected
+    #expect(isStored)
+    try file.write(new, at: 0)
+    #expect(file.behind != nil)
   }
 }
 

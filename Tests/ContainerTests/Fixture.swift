@@ -17,7 +17,8 @@ func testParameters(_ policy: ContentPolicy, session: UInt64 = 1) -> ContainerPa
 }
 
 func createContainer(
-  _ store: any BlockStore, _ policy: ContentPolicy, workspace: Workspace = Workspace()
+  _ store: any BlockStore, _ policy: ContentPolicy,
+  workspace: Workspace = Workspace(writesBehind: true)
 ) throws -> ContainerFile {
   try ContainerFile.create(
     store: store, keys: testKeys, parameters: testParameters(policy), workspace: workspace)
@@ -25,7 +26,8 @@ func createContainer(
 
 func openContainer(
   _ store: any BlockStore, _ policy: ContentPolicy = .sealed, session: UInt64 = 2,
-  excuse: TornExcuse = .none, known: KnownCommits? = nil, workspace: Workspace = Workspace()
+  excuse: TornExcuse = .none, known: KnownCommits? = nil,
+  workspace: Workspace = Workspace(writesBehind: true)
 ) throws -> ContainerFile {
   try ContainerFile.open(
     store: store, keys: testKeys, parameters: testParameters(policy, session: session),

@@ -19,7 +19,8 @@ private struct Model {
     self.policy = policy
     self.limit = limit
     workspace = Workspace(
-      budget: DirtyBudget(limit: budget), nodeLimit: nodeLimit, compressionLevel: 1)
+      budget: DirtyBudget(limit: budget), nodeLimit: nodeLimit, compressionLevel: 1,
+      writesBehind: true)
     random = SeededRandom(for: purpose)
     file = try createContainer(store, policy, workspace: workspace)
   }
