@@ -46,6 +46,14 @@ extension FileSystem {
       timeout: timeout(inode))
   }
 
+  /// ACCESS, which only root asks: it may do everything but execute what nobody may.
+  func checkAccess(_ nodeid: UInt64, _ mask: Int32) throws {
+    let inode = try inode(nodeid)
+    if case .directory = inode.mode { return }
+    guard mask & X_OK != 0, try status(inode).mode & 0o111 == 0 else { return }
+    throw Errno.permissionDenied
+  }
+
   /// The plain attributes of an inode now.
   func status(_ inode: Inode) throws -> FileStatus {
     try retrying(inode) { try presentStatus(inode) }

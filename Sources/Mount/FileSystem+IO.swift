@@ -26,7 +26,8 @@ extension FileSystem {
     let truncates = flags & O_TRUNC != 0
     guard flags & O_ACCMODE != O_RDONLY || truncates else {
       guard !isReplaced(inode) else { throw MountFailure.stale }
-      return opened(inode, try acquire(inode, writable: false))
+      // Closing it has nothing to commit.
+      return opened(inode, try acquire(inode, writable: false), .noFlush)
     }
     try beginChange(inode)
     do {
@@ -51,10 +52,10 @@ extension FileSystem {
 
   /// Decides how the kernel is to treat an open: by the inode's mode and nothing else, since an inode
   /// cannot be open with the page cache and with passthrough at once.
-  func opened(_ inode: Inode, _ file: OpenFile) -> Opened {
+  func opened(_ inode: Inode, _ file: OpenFile, _ flags: OpenFlags = []) -> Opened {
     if let container = file.sharedContainer() {
       counters[container.policy].countOpen()
-      return Opened(file: file, backingID: nil, flags: isReadOnly ? [] : .keepCache)
+      return Opened(file: file, backingID: nil, flags: isReadOnly ? flags : flags.union(.keepCache))
     }
     counters.plain.countOpen()
     let descriptor = file.sharedDescriptor()
@@ -63,7 +64,7 @@ extension FileSystem {
         inode: inode.nodeid, descriptor: hasSetID($0.rawValue) ? nil : $0.rawValue)
     }
     if backingID != nil { counters.passthroughOpens.wrappingAdd(1, ordering: .relaxed) }
-    return Opened(file: file, backingID: backingID, flags: [])
+    return Opened(file: file, backingID: backingID, flags: flags)
   }
 
   /// RELEASE, or an OPEN whose opener never heard of it; `flags` are those of its open(2).

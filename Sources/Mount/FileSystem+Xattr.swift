@@ -10,7 +10,7 @@ extension FileSystem {
   private static let ownPrefix = Array("user.scrim.".utf8)
 
   private static let trustedPrefix = Array("trusted.".utf8)
-  private static let accessList = Array("system.posix_acl_access".utf8)
+  static let accessList = Array("system.posix_acl_access".utf8)
 
   private static func isOwn(_ name: [UInt8]) -> Bool { name.starts(with: ownPrefix) }
 

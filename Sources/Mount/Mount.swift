@@ -59,7 +59,8 @@ public enum Mount {
       fileSystem.settleEverything()
     }
     let session = try Session(
-      mountPoint: mountPoint, options: options, operations: Operations.table(),
+      mountPoint: mountPoint, options: options,
+      operations: Operations.table(leavingPermissions: options.leavesPermissions),
       userdata: Unmanaged.passUnretained(fileSystem).toOpaque(), logger: logger)
     fileSystem.registry.withLock { $0 = session.backing }
     let idle = try startIdleWatch(fileSystem, session, options)

@@ -155,14 +155,17 @@ extension Operations {
         guard let mode = Sys.AttributeMode(rawValue: flags) else { throw MountFailure.invalid }
         // SAFETY: libfuse lends `size` bytes until the reply.
         let bytes = [UInt8](UnsafeRawBufferPointer(start: value, count: size))
+        let name = try Dispatch.name(name)
         try fileSystem.setAttribute(
-          UInt64(nodeid), try Dispatch.name(name), bytes, mode: mode,
-          by: Writer(request))
+          UInt64(nodeid), name, bytes, mode: mode, by: Writer(request))
+        Dispatch.forgetMode(of: UInt64(nodeid), after: name)
       }
     }
     table.removexattr = { request, nodeid, name in
       Dispatch.perform(request, nodeid) { fileSystem, _ in
-        try fileSystem.removeAttribute(UInt64(nodeid), try Dispatch.name(name))
+        let name = try Dispatch.name(name)
+        try fileSystem.removeAttribute(UInt64(nodeid), name)
+        Dispatch.forgetMode(of: UInt64(nodeid), after: name)
       }
     }
   }
@@ -179,6 +182,12 @@ extension ReplyBuffer {
 }
 
 extension Dispatch {
+  /// An access list changes the mode, which the kernel expects only where it enforces lists itself.
+  static func forgetMode(of nodeid: UInt64, after name: [UInt8]) {
+    guard name == FileSystem.accessList else { return }
+    try? Worker.current?.session.invalidateInode(nodeid, offset: -1)
+  }
+
   /// Answers with an attribute, or with its size if `room` is 0.
   static func reply(_ request: fuse_req_t, _ value: [UInt8], room: Int) throws {
     guard room > 0 else {

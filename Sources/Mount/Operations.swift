@@ -6,11 +6,14 @@ import SystemPackage
 
 /// The C callbacks of libfuse's low-level interface: each takes its arguments apart, calls the file
 /// system and answers. Absent on purpose, so that the kernel does them itself or says no: locks (local),
-/// `bmap`, `poll`, `access` (default_permissions).
+/// `bmap`, `poll`.
 enum Operations {
-  static func table() -> fuse_lowlevel_ops {
+  /// - Parameter leavingPermissions: the kernel checks permissions, access lists among them; else nothing is refused but
+  ///   what root is refused.
+  /// - Returns: The callbacks.
+  static func table(leavingPermissions: Bool) -> fuse_lowlevel_ops {
     var table = fuse_lowlevel_ops()
-    addSetUp(to: &table)
+    addSetUp(to: &table, leavingPermissions: leavingPermissions)
     addRefusals(to: &table)
     addNames(to: &table)
     addAttributes(to: &table)
@@ -24,15 +27,29 @@ enum Operations {
     return table
   }
 
-  private static func addSetUp(to table: inout fuse_lowlevel_ops) {
-    table.`init` = { _, connection in
-      guard let connection else { return }
-      // The kernel enforces access lists, which lie on the backing files as they are; a default list
-      // takes the place of the umask, so the umask is applied here.
-      let wanted = UInt32(FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK)
-      // SAFETY: libfuse lends the connection for the length of the call.
-      connection.pointee.want |= wanted & connection.pointee.capable
+  /// A default list takes the place of the umask, so the umask is always applied here.
+  private static func addSetUp(to table: inout fuse_lowlevel_ops, leavingPermissions: Bool) {
+    guard leavingPermissions else {
+      table.`init` = { _, connection in Operations.want(FUSE_CAP_DONT_MASK, of: connection) }
+      table.access = { request, nodeid, mask in
+        Dispatch.perform(request, nodeid) { fileSystem, _ in
+          try fileSystem.checkAccess(UInt64(nodeid), mask)
+        }
+      }
+      return
     }
+    // The kernel enforces access lists, which lie on the backing files as they are.
+    table.`init` = { _, connection in
+      Operations.want(FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK, of: connection)
+    }
+  }
+
+  private static func want(
+    _ capabilities: Int32, of connection: UnsafeMutablePointer<fuse_conn_info>?
+  ) {
+    guard let connection else { return }
+    // SAFETY: libfuse lends the connection for the length of the call.
+    connection.pointee.want |= UInt32(capabilities) & connection.pointee.capable
   }
 
   private static func addNames(to table: inout fuse_lowlevel_ops) {

@@ -22,12 +22,13 @@ struct MountOptionList {
   /// Words for others who read the same line, /etc/fstab above all, or that say what holds anyway.
   private static let foreign: Set<String> = [
     "defaults", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev",
-    "default_permissions", "relatime", "norelatime", "strictatime", "diratime",
+    "relatime", "norelatime", "strictatime", "diratime",
   ]
 
   private static let own: Set<String> = [
     "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "allow_other", "allow_root",
     "nonempty",
+    "default_permissions",
     "passthrough=auto", "passthrough=off", "io_uring=auto", "io_uring=off", "threads=", "fsname=",
     "idle=", "subdir=", "uid=", "gid=", "keep_root", "writeback",
   ]
@@ -78,6 +79,7 @@ struct MountOptionList {
     case ("allow_other", nil): session.allowOther = true
     case ("allow_root", nil): session.allowRoot = true
     case ("nonempty", nil): session.nonEmpty = true
+    case ("default_permissions", nil): session.defaultPermissions = true
     case ("writeback", nil): session.writeback = true
     case ("passthrough", let value?): session.passthrough = try isOn(value, word)
     case ("io_uring", let value?): session.ioUring = try isOn(value, word) ? .auto : .off

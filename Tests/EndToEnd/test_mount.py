@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import stat
+import struct
 import subprocess
 import threading
 
@@ -104,6 +106,44 @@ def test_mount_options_reach_the_kernel(vault):
             subprocess.run([mount / "script"])
 
 
+def test_the_kernel_checks_permissions_where_somebody_else_may_enter(vault):
+    """A mount that is root's alone leaves them out: root may do everything but execute what is no program."""
+    for options, checks in (((), False), (("allow_other",), True), (("allow_root",), True), (("default_permissions",), True)):
+        with vault.mount(*options) as mount:
+            with open("/proc/self/mountinfo") as table:
+                [line] = [row for row in table if f" {mount.point} " in row]
+            assert ("default_permissions" in line) == checks
+            file, folder = mount / "file", mount / "folder"
+            file.write_text("#!/bin/sh\n")
+            folder.mkdir()
+            for path in (file, folder):
+                path.chmod(0)
+                assert os.access(path, os.R_OK | os.W_OK)
+            assert not os.access(file, os.X_OK)
+            with pytest.raises(PermissionError):
+                subprocess.run([file])
+            (folder / "inside").write_text("text")
+            assert (folder / "inside").read_text() == "text"
+            os.chdir(folder)
+            os.chdir("/")
+            file.chmod(0o100)
+            assert os.access(file, os.X_OK)
+            subprocess.run([file], check=True)
+            # Groups and others by a list: user::rw-, group::r--, group 7: rw-, mask::rw-, other::---.
+            entries = ((0x01, 6, 0xffffffff), (0x04, 4, 0xffffffff), (0x08, 6, 7), (0x10, 6, 0xffffffff), (0x20, 0, 0xffffffff))
+            acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+            os.stat(file)
+            os.setxattr(file, "system.posix_acl_access", acl)
+            assert stat.S_IMODE(os.stat(file).st_mode) == 0o660
+            file.chmod(0o640)
+            assert os.getxattr(file, "system.posix_acl_access")[4 + 3 * 8 + 2] == 4
+            os.removexattr(file, "system.posix_acl_access")
+            assert stat.S_IMODE(os.stat(file).st_mode) == 0o640
+            file.unlink()
+            (folder / "inside").unlink()
+            folder.rmdir()
+
+
 def test_bad_mount_points_are_named(vault, workspace):
     secret = ["--passphrase-file", vault.passphrase_file]
     missing = workspace.path / "missing"
@@ -188,7 +228,7 @@ def test_umount_clears_the_mount_of_a_killed_daemon(vault):
     mount = vault.mount()
     (mount / "file").write_bytes(b"kept")
     # Held open all through: a busy dead mount has to go, too. Closing it fails, since nobody answers.
-    held = os.open(mount / "file", os.O_RDONLY)
+    held = os.open(mount / "file", os.O_RDWR)
     mount.kill()
     with pytest.raises(OSError):
         os.listdir(mount.point)

@@ -1,3 +1,5 @@
+import Glibc
+
 /// Whether requests travel over io_uring.
 public enum IOUringMode: String, Sendable, CaseIterable {
   /// Where the kernel offers it.
@@ -20,8 +22,11 @@ public struct SessionOptions: Sendable {
   public var allowOther = false
   /// Root may come in beside the user who mounts, and nobody else.
   public var allowRoot = false
-  /// The kernel checks permissions by mode, owner and ACL.
-  public var defaultPermissions = true
+  /// The kernel checks permissions by mode, owner and ACL; nil: unless the mount is for root alone.
+  ///
+  /// Every change of a directory makes it ask for the directory's attributes before the next one, to check a permission
+  /// that root has anyway.
+  public var defaultPermissions: Bool?
   /// Honour set-uid and set-gid bits. Someone without the key can plant them in plain directories.
   public var honoursSetUID = false
   /// Honour device nodes, with the same warning.
@@ -81,6 +86,11 @@ public struct SessionOptions: Sendable {
     "async", "atime", "dirsync", "exec", "noatime", "nodiratime", "rw", "sync",
   ]
 
+  /// Whether it is the kernel that checks permissions. Nobody does for a mount that only root can enter.
+  var leavesPermissions: Bool {
+    defaultPermissions ?? (geteuid() != 0 || allowOther || allowRoot || servant != nil)
+  }
+
   /// The argument of `-o`.
   ///
   /// - Throws: `unknownOption` for an extra option that is none of ``passedThrough``.
@@ -91,7 +101,7 @@ public struct SessionOptions: Sendable {
     parts.append(honoursDevices ? "dev" : "nodev")
     if noExec { parts.append("noexec") }
     if allowOther { parts.append("allow_other") } else if allowRoot { parts.append("allow_root") }
-    if defaultPermissions { parts.append("default_permissions") }
+    if leavesPermissions { parts.append("default_permissions") }
     for option in extra {
       guard Self.passedThrough.contains(option) else { throw .unknownOption(option) }
       parts.append(option)
