@@ -28,7 +28,9 @@ extension ContainerFile {
   /// - Throws: `.tooLarge`, what finding the references throws; nothing has changed then.
   func leaveBehind(_ run: Run, first: UInt64) throws(ContainerError) -> Bool {
     // What is compressed takes longer to prepare than to write, and could not be taken back so easily.
-    guard !policy.isCompressed, !hasFailedBehind, workspace.takeBehind() else { return false }
+    guard !policy.isCompressed, !hasFailedBehind, workspace.crew.hasHelpers,
+      workspace.takeBehind()
+    else { return false }
     let extents: [Extent]
     do throws(ContainerError) {
       extents = try reserve(run)

@@ -32,7 +32,7 @@ extension ContainerFile {
   ) throws(ContainerError) -> R {
     while true {
       let result = try lock.withReadLock { () throws(ContainerError) -> R? in
-        if let behind, !behind.isWritten { return nil }
+        if behind != nil { return nil }
         return try body()
       }
       if let result { return result }

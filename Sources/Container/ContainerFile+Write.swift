@@ -147,6 +147,9 @@ extension ContainerFile {
       }
     } stored: { range in
       cache.invalidate()
+      // Of several runs the first may be stored when the next fails.
+      isChanged = true
+      logicalSize = max(logicalSize, (first + UInt64(range.upperBound)) << policy.blockShift)
       if buffer.isEmpty { return }
       buffer.remove(first + UInt64(range.lowerBound)..<first + UInt64(range.upperBound))
     }

@@ -150,7 +150,7 @@ public final class ContainerFile: @unchecked Sendable {
   }
 
   deinit {
-    // Nothing may be written any more when somebody opens the file next.
+    // Of a file that nobody committed; a commit waits for it.
     guard let behind else { return }
     _ = behind.isWritten
     workspace.giveBehind()

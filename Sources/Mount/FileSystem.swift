@@ -39,6 +39,8 @@ final class FileSystem: Sendable {
   let isReadOnly: Bool
   /// Whether the kernel gathers writes: then it tells of the modification times it has given them.
   let gathersWrites: Bool
+  /// Whether root alone may enter and nobody checks its permissions.
+  let isRootsAlone: Bool
   /// Whether this process may give files to others.
   let isRoot = geteuid() == 0
   let log: Logger
@@ -47,7 +49,7 @@ final class FileSystem: Sendable {
 
   init(
     vault: Vault, root: VaultDirectory, owners: OwnerMap, timeouts: Timeouts, isReadOnly: Bool,
-    gathersWrites: Bool, log: Logger
+    gathersWrites: Bool, isRootsAlone: Bool, log: Logger
   ) throws {
     self.vault = vault
     self.root = root
@@ -55,6 +57,7 @@ final class FileSystem: Sendable {
     self.timeouts = timeouts
     self.isReadOnly = isReadOnly
     self.gathersWrites = gathersWrites
+    self.isRootsAlone = isRootsAlone
     self.log = log
     let descriptor = try root.descriptor()
     let status = try Sys.fstatx(descriptor.rawValue, fields: [.basic, .btime])

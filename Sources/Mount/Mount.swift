@@ -102,7 +102,8 @@ public enum Mount {
     do {
       return try FileSystem(
         vault: vault, root: root, owners: options.owners, timeouts: timeouts,
-        isReadOnly: isReadOnly, gathersWrites: options.writeback && !isReadOnly, log: logger)
+        isReadOnly: isReadOnly, gathersWrites: options.writeback && !isReadOnly,
+        isRootsAlone: !options.leavesPermissions, log: logger)
     } catch let error as Errno {
       throw .io("reading the vault's root", error)
     } catch {

@@ -156,16 +156,16 @@ extension Operations {
         // SAFETY: libfuse lends `size` bytes until the reply.
         let bytes = [UInt8](UnsafeRawBufferPointer(start: value, count: size))
         let name = try Dispatch.name(name)
+        defer { Dispatch.forgetMode(of: UInt64(nodeid), after: name) }
         try fileSystem.setAttribute(
           UInt64(nodeid), name, bytes, mode: mode, by: Writer(request))
-        Dispatch.forgetMode(of: UInt64(nodeid), after: name)
       }
     }
     table.removexattr = { request, nodeid, name in
       Dispatch.perform(request, nodeid) { fileSystem, _ in
         let name = try Dispatch.name(name)
+        defer { Dispatch.forgetMode(of: UInt64(nodeid), after: name) }
         try fileSystem.removeAttribute(UInt64(nodeid), name)
-        Dispatch.forgetMode(of: UInt64(nodeid), after: name)
       }
     }
   }

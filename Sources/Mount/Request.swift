@@ -80,11 +80,25 @@ enum Dispatch {
     guard let request, let fileSystem = fileSystem(request) else { return }
     fileSystem.activity.note()
     fileSystem.counters.requests.wrappingAdd(1, ordering: .relaxed)
+    guard !fileSystem.isRootsAlone || isRoots(request) else {
+      fuse_reply_err(request, EACCES)
+      return
+    }
     do {
       try body(fileSystem, request)
     } catch {
       fail(fileSystem, request, nodeid, name, error)
     }
+  }
+
+  /// Whether a request is made with root's identity, or for what is open already.
+  ///
+  /// The kernel lets a process in by its user IDs, but a file server of root's acts for others with its filesystem user
+  /// ID (setfsuid(2)), which is the one that permissions go by.
+  @inline(__always)
+  private static func isRoots(_ request: fuse_req_t) -> Bool {
+    // SAFETY: libfuse keeps the context inside the request, which is alive until its reply.
+    fuse_req_ctx(request).pointee.uid == 0 || RequestContext.isOnHandle
   }
 
   /// Runs an operation whose success has nothing to tell.

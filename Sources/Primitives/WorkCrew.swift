@@ -51,6 +51,9 @@ public final class WorkCrew: Sendable {
     self.limit = limit ?? min(max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1) - 1, 7)
   }
 
+  /// Whether there are helpers at all.
+  public var hasHelpers: Bool { limit > 0 }
+
   /// Calls `body` once for every part, on this thread and on those of helpers, and returns when
   /// all calls have.
   ///
@@ -143,7 +146,8 @@ public struct BackgroundTask<E: Error> {
   fileprivate let task: WorkCrew.Task
   fileprivate let board: Monitor<WorkCrew.Board>
 
-  /// Does what is left of it; has to be called before what it works on goes away, and may be called again.
+  /// Does what is left of it; has to be called before what it works on goes away, and may be called again
+  /// by the same thread.
   ///
   /// - Throws: The first failure, after which further parts may have been left out.
   public func finish() throws(E) {

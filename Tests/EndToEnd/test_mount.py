@@ -144,6 +144,22 @@ def test_the_kernel_checks_permissions_where_somebody_else_may_enter(vault):
             folder.rmdir()
 
 
+def test_root_for_others_is_refused_where_nobody_checks_permissions(vault):
+    """A file server of root's acts by its filesystem user ID, of which the kernel does not ask who may enter."""
+    def by_others(mount, *options):
+        program = f"import ctypes, os; ctypes.CDLL(None).setfsuid(1000); os.{options[0]}"
+        return subprocess.run(["python3", "-c", program], cwd=mount.point, capture_output=True, text=True, check=False).stderr
+
+    with vault.mount() as mount:
+        (mount / "public").write_text("text")
+        assert "Permission denied" in by_others(mount, "open('public', os.O_RDONLY)")
+        assert "Permission denied" in by_others(mount, "mkdir('made')")
+        assert os.listdir(mount.point) == ["public"]
+    with vault.mount("default_permissions") as mount:
+        assert by_others(mount, "open('public', os.O_RDONLY)") == ""
+        assert "Permission denied" in by_others(mount, "open('public', os.O_RDWR)")
+
+
 def test_bad_mount_points_are_named(vault, workspace):
     secret = ["--passphrase-file", vault.passphrase_file]
     missing = workspace.path / "missing"

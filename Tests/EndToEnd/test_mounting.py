@@ -218,7 +218,9 @@ def test_a_mount_that_fails_leaves_nothing_behind(vault, workspace):
 def test_a_vault_is_mounted_in_a_container_of_an_ordinary_user(workspace, unprivileged):
     """Its root mounts by itself, without fusermount3, and has no privilege outside."""
     vault = workspace.vault(user=unprivileged)
-    inside = 'mkdir "$2"; "$0" mount "$1" "$2" --passphrase-file "$3"; echo words >"$2/file"; cat "$2/file"; "$0" umount "$2"'
+    steps = ['mkdir "$2"', '"$0" mount "$1" "$2" --passphrase-file "$3"', 'echo words >"$2/file"', 'setfacl -m u:0:rw "$2/file"',
+             'cat "$2/file"', '"$0" umount "$2"']
+    inside = "; ".join(steps)
     container = ["unshare", "--user", "--mount", "--map-root-user", "sh", "-ec", inside]
     program = harness.program_for(unprivileged)
     arguments = [program, vault.path, workspace.path / "inside", vault.passphrase_file]

@@ -23,7 +23,8 @@ import Vault
       fileSystem = try FileSystem(
         vault: vault, root: vault.root, owners: OwnerMap(),
         timeouts: Timeouts(exclusive: 1, shared: 1, negative: 0), isReadOnly: false,
-        gathersWrites: false, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        gathersWrites: false, isRootsAlone: false,
+        log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
       for index in 0..<entries {
         _ = try vault.root.makeDirectory(Self.name(index), mode: 0o755, owner: nil)
       }

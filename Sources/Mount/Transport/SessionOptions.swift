@@ -88,7 +88,14 @@ public struct SessionOptions: Sendable {
 
   /// Whether it is the kernel that checks permissions. Nobody does for a mount that only root can enter.
   var leavesPermissions: Bool {
-    defaultPermissions ?? (geteuid() != 0 || allowOther || allowRoot || servant != nil)
+    defaultPermissions ?? (!Self.isRootOfTheMachine || allowOther || allowRoot || servant != nil)
+  }
+
+  /// Root, and not only that of a user namespace (user_namespaces(7)): its rights end at its own users, and without the
+  /// kernel's checks it would have no access lists.
+  private static var isRootOfTheMachine: Bool {
+    geteuid() == 0
+      && TextFile.line("/proc/self/uid_map")?.split(separator: " ") == ["0", "0", "4294967295"]
   }
 
   /// The argument of `-o`.

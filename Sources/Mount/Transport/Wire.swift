@@ -27,14 +27,27 @@ enum Wire {
     static let open: UInt32 = 14
     static let read: UInt32 = 15
     static let write: UInt32 = 16
+    static let release: UInt32 = 18
     static let fsync: UInt32 = 20
     static let flush: UInt32 = 25
     static let initialize: UInt32 = 26
+    static let readDirectory: UInt32 = 28
+    static let releaseDirectory: UInt32 = 29
     static let fsyncDirectory: UInt32 = 30
     static let create: UInt32 = 35
     static let batchForget: UInt32 = 42
+    static let allocate: UInt32 = 43
+    static let readDirectoryPlus: UInt32 = 44
+    static let seek: UInt32 = 46
+    static let copyRange: UInt32 = 47
     static let temporaryFile: UInt32 = 51
     static let statx: UInt32 = 52
+
+    /// Those that are made of an open file or directory.
+    static let onHandles: Set<UInt32> = [
+      read, write, release, fsync, flush, readDirectory, releaseDirectory, fsyncDirectory, allocate,
+      readDirectoryPlus, seek, copyRange,
+    ]
   }
 
   /// FUSE_INIT flags, low word and `flags2` as one.

@@ -119,6 +119,14 @@ public enum RequestContext {
     set { Worker.current?.birth = newValue }
   }
 
+  /// Whether the request is about something that was opened, as the kernel may make it at any time for anybody.
+  static var isOnHandle: Bool {
+    guard let request = Worker.current?.request, let head = RequestHead(request) else {
+      return false
+    }
+    return Wire.Opcode.onHandles.contains(head.opcode)
+  }
+
   /// Whether the kernel asks this WRITE, SETATTR, OPEN or CREATE to strip suid and sgid.
   ///
   /// Only with HANDLE_KILLPRIV_V2 agreed (``Negotiated/handlesKillPrivileges``); then stripping on writes and
