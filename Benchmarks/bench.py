@@ -1,7 +1,7 @@
 """Runs the lines on every contender, round after round, and writes the report.
 
 Environment: QUICK=1; ROUNDS; PLACES, CONTENDERS, LINES (comma lists; lines by name, section,
-"space" or "scale"); OUT, a folder to write to instead of docs; DRY=1 prints the JSON and writes nothing.
+"space" or "scale"); FILES, the most files that "scale" makes; OUT, a folder to write to instead of docs; DRY=1 prints the JSON and writes nothing.
 """
 
 import itertools
@@ -268,7 +268,7 @@ def main():
         fresh = [one for one in everyone() if not names or one.name in names]
         run_place(results, name, fresh, groups, rounds, quick)
     words = [f"{key}={os.environ[key]}" for key in
-             ("QUICK", "ROUNDS", "PLACES", "CONTENDERS", "LINES") if os.environ.get(key)]
+             ("QUICK", "ROUNDS", "PLACES", "CONTENDERS", "LINES", "FILES") if os.environ.get(key)]
     if os.environ.get("DRY") == "1":
         print(json.dumps(results.as_json(), indent=1))
         return

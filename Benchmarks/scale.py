@@ -76,11 +76,13 @@ def large_file(contender, size, drop_caches):
 def measure(runner, contenders, quick, drop_caches, skip):
     """{"files": {contender: {count: figures}}, "sizes": {contender: {size: figures}}}."""
     results = {"files": {}, "sizes": {}}
+    counts = QUICK_COUNTS if quick else FULL_COUNTS
+    most = int(os.environ.get("FILES") or counts[-1])
     for contender in contenders:
         if contender.name not in SUBJECTS:
             continue
-        for count in QUICK_COUNTS if quick else FULL_COUNTS:
-            if count > SLOW_LIMIT.get(contender.name, count):
+        for count in counts:
+            if count > min(most, SLOW_LIMIT.get(contender.name, count)):
                 continue
             try:
                 figures = many_files(runner, contender, count, drop_caches)
