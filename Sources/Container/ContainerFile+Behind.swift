@@ -22,7 +22,7 @@ extension ContainerFile {
   /// Writes sealed pages while the caller goes on, where that is wanted and pays.
   ///
   /// - Parameters:
-  ///   - run: Sealed; its memory is given back by what writes it.
+  ///   - run: Sealed; its memory is given back once it is settled.
   ///   - first: Number of the first block.
   /// - Returns: false if it is left to the caller.
   /// - Throws: `.tooLarge`, what finding the references throws; nothing has changed then.
@@ -42,12 +42,7 @@ extension ContainerFile {
     pages.expect(extents)
     let (pages, scratch) = (pages, run.scratch)
     let task = workspace.crew.begin(parts: 1, wakesForOne: true) { _ throws(ContainerError) in
-      var start = scratch.run
-      for extent in extents {
-        let count = Int(extent.count) << 12
-        try pages.put(page: extent.start, from: UnsafeRawBufferPointer(start.buffer(count)))
-        start += count
-      }
+      try pages.put(scratch.run, to: extents)
     }
     behind = WriteBehind(
       first: first, scratch: scratch, blocks: run.blocks.count, extents: extents, task: task)

@@ -320,12 +320,8 @@ extension ContainerFile {
   }
 
   private func write(_ run: Run, to extents: [Extent]) throws(ContainerError) {
-    var start = run.scratch.run
-    for extent in extents {
-      let count = Int(extent.count) << 12
-      try pages.write(page: extent.start, from: UnsafeRawBufferPointer(start.buffer(count)))
-      start += count
-    }
+    try pages.put(run.scratch.run, to: extents)
+    pages.expect(extents)
   }
 
   /// Puts the references of written blocks where `slots` says.

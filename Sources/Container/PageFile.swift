@@ -141,8 +141,17 @@ final class PageFile {
     storedPages = max(storedPages, page + UInt64(buffer.count / Format.pageSize))
   }
 
-  /// Writes sealed pages without taking note of the backing file's length, on any thread.
-  func put(page: UInt64, from buffer: UnsafeRawBufferPointer) throws(ContainerError) {
+  /// Writes sealed pages to extents, one after another, on any thread: without taking note of the backing file's length.
+  func put(_ pages: UnsafeMutableRawPointer, to extents: [Extent]) throws(ContainerError) {
+    var start = pages
+    for extent in extents {
+      let count = Int(extent.count) << 12
+      try put(page: extent.start, from: UnsafeRawBufferPointer(start.buffer(count)))
+      start += count
+    }
+  }
+
+  private func put(page: UInt64, from buffer: UnsafeRawBufferPointer) throws(ContainerError) {
     do {
       try store.write(at: page << 12, from: buffer)
     } catch {
@@ -150,7 +159,7 @@ final class PageFile {
     }
   }
 
-  /// Takes note of pages that are about to be put.
+  /// Takes note of pages that are put.
   func expect(_ extents: [Extent]) {
     for extent in extents { storedPages = max(storedPages, extent.end) }
   }

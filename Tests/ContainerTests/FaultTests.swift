@@ -142,13 +142,22 @@ private let script: [Step] = [
     }
   }
 
-  @Test func fullDiskKeepsTheLastCommitAndSpaceFreedLaterSuffices() throws {
+  /// A file on the medium, of which calls can be made to fail.
+  private static func synced(
+    _ content: [UInt8], _ policy: ContentPolicy = .sealed,
+    workspace: Workspace = Workspace(writesBehind: true)
+  ) throws -> (MemoryStore, FaultyStore, ContainerFile) {
     let memory = MemoryStore()
     let store = FaultyStore(memory)
-    let file = try createContainer(store, .sealed)
-    let old = Step.content(300_000, 2)
-    try file.write(old, at: 0)
+    let file = try createContainer(store, policy, workspace: workspace)
+    try file.write(content, at: 0)
     try file.sync()
+    return (memory, store, file)
+  }
+
+  @Test func fullDiskKeepsTheLastCommitAndSpaceFreedLaterSuffices() throws {
+    let old = Step.content(300_000, 2)
+    let (memory, store, file) = try Self.synced(old)
     store.fault = FaultyStore.Fault(call: 0, count: 1_000_000, error: .noSpace, writesOnly: true)
     for _ in 0..<10 {
       #expect(throws: ContainerError.io(.noSpace)) {
@@ -190,11 +199,7 @@ private let script: [Step] = [
     expected.replaceSubrange(131_072..<(131_072 + new.count), with: new)
     var failures = 0
     while true {
-      let memory = MemoryStore()
-      let store = FaultyStore(memory)
-      let file = try createContainer(store, policy, workspace: Workspace())
-      try file.write(old, at: 0)
-      try file.sync()
+      let (memory, store, file) = try Self.synced(old, policy, workspace: Workspace())
       store.fault = FaultyStore.Fault(
         call: failures, error: .ioError, writesOnly: true, writesHalf: true)
       var failure: ContainerError?
@@ -223,12 +228,8 @@ private let script: [Step] = [
   /// What was answered and then could not be written is in memory, where everything finds it.
   @Test(arguments: ["read", "overwrite", "truncate", "punch", "commit", "write"])
   func whatCouldNotBeWrittenBehindIsKept(next: String) throws {
-    let memory = MemoryStore()
-    let store = FaultyStore(memory)
-    let file = try createContainer(store, .sealed)
     var expected = Step.content(300_000, 2)
-    try file.write(expected, at: 0)
-    try file.sync()
+    let (memory, store, file) = try Self.synced(expected)
     store.fault = FaultyStore.Fault(
       call: 0, count: 1_000_000, error: .noSpace, writesOnly: true, writesHalf: true)
     let new = Step.content(131_072, 4)

@@ -146,8 +146,8 @@ def test_the_kernel_checks_permissions_where_somebody_else_may_enter(vault):
 
 def test_root_for_others_is_refused_where_nobody_checks_permissions(vault):
     """A file server of root's acts by its filesystem user ID, of which the kernel does not ask who may enter."""
-    def by_others(mount, *options):
-        program = f"import ctypes, os; ctypes.CDLL(None).setfsuid(1000); os.{options[0]}"
+    def by_others(mount, call):
+        program = f"import ctypes, os; ctypes.CDLL(None).setfsuid(1000); os.{call}"
         return subprocess.run(["python3", "-c", program], cwd=mount.point, capture_output=True, text=True, check=False).stderr
 
     with vault.mount() as mount:
