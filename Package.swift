@@ -62,7 +62,7 @@ let package = Package(
       name: "TestSupport", dependencies: ["Container", "Primitives", "SystemCallSeam", system],
       path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(
-      name: "PrimitivesTests", dependencies: ["Primitives", "TestSupport", system],
+      name: "PrimitivesTests", dependencies: ["Primitives", "CLinux", "TestSupport", system],
       swiftSettings: strict),
     .target(name: "AllocationCounter", path: "Tests/AllocationCounter"),
     .testTarget(

@@ -1,8 +1,10 @@
 #define _GNU_SOURCE
 #include "CLinuxTransport.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/capability.h>
+#include <linux/ioprio.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -25,6 +27,37 @@ int scrim_unpin_thread(void) {
   cpu_set_t set[64];
   int size = sched_getaffinity(getpid(), sizeof set, set);
   return size >= 0 && sched_setaffinity(0, sizeof set, set) == 0 ? 0 : -errno;
+}
+
+static int step_behind(int thread) {
+  // Another policy is somebody's choice.
+  if (sched_getscheduler(thread) != SCHED_OTHER) return 0;
+  long priority = syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread);
+  if (priority < 0) return -errno;
+  if (IOPRIO_PRIO_CLASS(priority) == IOPRIO_CLASS_NONE) priority = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_BE_NORM);
+  if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, priority) != 0) return -errno;
+  struct sched_param none = {0};
+  return sched_setscheduler(thread, SCHED_IDLE, &none) == 0 ? 1 : -errno;
+}
+
+int scrim_step_behind(void) {
+  DIR *threads = opendir("/proc/self/task");
+  if (threads == NULL) return -errno;
+  int result;
+  // Again while there are any, since threads not yet seen may have started others.
+  do {
+    result = 0;
+    rewinddir(threads);
+    for (struct dirent *entry; result >= 0 && (entry = readdir(threads)) != NULL;) {
+      int thread = atoi(entry->d_name);
+      if (thread == 0) continue;
+      int one = step_behind(thread);
+      // A thread that has ended meanwhile is no failure.
+      if (one == 1 || (one < 0 && one != -ESRCH)) result = one;
+    }
+  } while (result == 1);
+  closedir(threads);
+  return result;
 }
 
 static int get_capabilities(struct __user_cap_data_struct data[2]) {

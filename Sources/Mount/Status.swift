@@ -9,6 +9,8 @@ import Vault
 struct MountFacts: Sendable {
   var mountPoint = ""
   var negotiated: Negotiated?
+  /// See ``Mount/letCallersGoFirst(_:)``.
+  var callersFirst = false
 }
 
 /// What `scrim status` shows; docs/cli.md describes the JSON.
@@ -120,7 +122,7 @@ extension FileSystem {
       }
     return .object([
       ("kind", .string(kind)), ("threads", .number(UInt64(max(threads, 0)))),
-      ("reason", .optional(reason)),
+      ("reason", .optional(reason)), ("callersFirst", .bool(facts.callersFirst)),
     ])
   }
 

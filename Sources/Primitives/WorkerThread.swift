@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import SystemPackage
 
@@ -23,6 +24,8 @@ public final class WorkerThread: @unchecked Sendable {
       Start {
         // Without its name the thread is as good.
         try? Sys.setThreadName(Array(name.utf8))
+        // Its starter may be pinned to a processor, which is inherited.
+        scrim_unpin_thread()
         body()
       })
     // SAFETY: the thread takes over the one reference passed here; on failure it is released below.

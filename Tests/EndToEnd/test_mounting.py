@@ -350,3 +350,46 @@ def test_the_log_names_what_is_damaged_by_its_plain_path(vault):
         wait_for(lambda: "/taxes/2024: " in mount.log_text(), "the line in the log")
         assert backing.name not in mount.log_text()
     shutil.rmtree(vault.path)
+
+
+def policies(pid):
+    """The scheduling policy and the I/O class of every thread."""
+    threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+    priorities = {run("ionice", "-p", str(thread)).stdout.split(b":")[0].strip() for thread in threads}
+    return {os.sched_getscheduler(thread) for thread in threads}, priorities
+
+
+def sessions_have_their_own_time():
+    """Whether each session has processor time of its own here; None where that takes more to tell."""
+    if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text() != "1\n":
+        return False
+    groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    return True if all(path == "/" for number, names, path in groups if number == "0" or "cpu" in names) else None
+
+
+def test_callers_go_before_the_threads_that_serve_them(vault):
+    with vault.mount() as mount:
+        if mount.status()["transport"]["kind"] == "io_uring" and sessions_have_their_own_time():
+            wait_for(lambda: mount.status()["transport"]["callersFirst"], "the threads to step behind")
+        # Those started later, for a large file, are no exception.
+        (mount / "large").write_bytes(os.urandom(4 << 20))
+        first = mount.status()["transport"]["callersFirst"]
+        assert policies(mount.pid) == (({os.SCHED_IDLE}, {b"best-effort"}) if first else ({os.SCHED_OTHER}, {b"none"}))
+    with vault.mount("io_uring=off") as mount:
+        assert policies(mount.pid) == ({os.SCHED_OTHER}, {b"none"}), "threads that may run anywhere"
+        assert not mount.status()["transport"]["callersFirst"]
+
+
+def test_a_daemon_that_shares_its_session_keeps_its_policy(vault):
+    point = vault.folder / "mnt"
+    point.mkdir()
+    command = [SCRIM, "mount", "--foreground", vault.path, point, "--passphrase-file", vault.passphrase_file]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as served:
+        try:
+            wait_for(lambda: mounted_at(point), "the mount")
+            (point / "file").write_text("words")
+            status = json.loads(scrim("status", point, "--json").stdout)
+            assert not status["transport"]["callersFirst"]
+            assert policies(served.pid)[0] == {os.SCHED_OTHER}
+        finally:
+            scrim("umount", point)

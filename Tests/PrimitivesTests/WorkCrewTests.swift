@@ -1,3 +1,5 @@
+import CLinux
+import Foundation
 import Primitives
 import Synchronization
 import Testing
@@ -20,6 +22,26 @@ import Testing
       crew.run(parts: parts) { tally.note($0) }
       #expect(tally.isComplete)
     }
+  }
+
+  @Test func aThreadMayRunWhereItsPinnedStarterDoesNot() throws {
+    // The first thread's own, as tests may be bound to some processors.
+    let processors = Mutex([Self.processors("self")])
+    let starter = try WorkerThread(name: "pinned") {
+      #expect(scrim_pin_thread(0) == 0)
+      let started = try? WorkerThread(name: "started") {
+        processors.withLock { $0.append(Self.processors("thread-self")) }
+      }
+      started?.join()
+    }
+    starter.join()
+    let seen = processors.withLock { $0 }
+    #expect(seen.count == 2 && seen.first == seen.last && seen.first != nil)
+  }
+
+  private static func processors(_ thread: String) -> Substring? {
+    let status = try? String(contentsOfFile: "/proc/\(thread)/status", encoding: .utf8)
+    return status?.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed:") }
   }
 
   @Test func severalTasksShareTheHelpers() throws {

@@ -9,6 +9,10 @@ int scrim_pin_thread(int processor);
 /// Lets the calling thread run wherever the process's first thread may.
 int scrim_unpin_thread(void);
 
+/// Puts every thread that has the usual scheduling policy under SCHED_IDLE, as are those they start from now on. Their I/O
+/// priorities, which would follow, are kept.
+int scrim_step_behind(void);
+
 /// Whether the calling thread's effective set holds the capability: 1, 0.
 int scrim_has_capability(int capability);
 

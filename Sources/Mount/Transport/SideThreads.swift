@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import Primitives
 import Synchronization
@@ -83,8 +82,6 @@ final class SideThreads: Sendable {
   }
 
   private func live() {
-    // It has inherited the owner's processor, and the owner's mask.
-    scrim_unpin_thread()
     RingHandler.serve(session) { handler in
       while var work = next() {
         let begin = Clock.nanoseconds()
