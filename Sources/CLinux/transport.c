@@ -7,6 +7,8 @@
 #include <linux/ioprio.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,40 +26,56 @@ int scrim_pin_thread(int processor) {
 
 int scrim_unpin_thread(void) {
   // Room for more processors than any kernel is built for.
-  cpu_set_t set[64];
-  int size = sched_getaffinity(getpid(), sizeof set, set);
-  return size >= 0 && sched_setaffinity(0, sizeof set, set) == 0 ? 0 : -errno;
+  cpu_set_t own[64], first[64];
+  if (sched_getaffinity(0, sizeof own, own) != 0 || sched_getaffinity(getpid(), sizeof first, first) != 0)
+    return -errno;
+  // To set the same again would keep the thread from processors that come later.
+  if (memcmp(own, first, sizeof own) == 0) return 0;
+  return sched_setaffinity(0, sizeof first, first) == 0 ? 0 : -errno;
 }
 
-static int step_behind(int thread) {
-  // Another policy is somebody's choice.
-  if (sched_getscheduler(thread) != SCHED_OTHER) return 0;
+static int set_policy(int thread, int policy) {
+  struct sched_param none = {0};
+  return sched_setscheduler(thread, policy, &none) == 0 ? 0 : -errno;
+}
+
+// A thread without an I/O priority of its own has the one of its policy; SCHED_IDLE's would starve it.
+static int keep_io_priority(int thread) {
   long priority = syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread);
   if (priority < 0) return -errno;
-  if (IOPRIO_PRIO_CLASS(priority) == IOPRIO_CLASS_NONE) priority = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_BE_NORM);
-  if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, priority) != 0) return -errno;
-  struct sched_param none = {0};
-  return sched_setscheduler(thread, SCHED_IDLE, &none) == 0 ? 1 : -errno;
+  if (IOPRIO_PRIO_CLASS(priority) != IOPRIO_CLASS_NONE) return 0;
+  // As ioprio_set(2) has it for other policies.
+  int level = (getpriority(PRIO_PROCESS, thread) + 20) / 5;
+  priority = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, level);
+  return syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, priority) == 0 ? 0 : -errno;
 }
 
-int scrim_step_behind(void) {
+int scrim_set_idle_policy(int idle) {
   DIR *threads = opendir("/proc/self/task");
   if (threads == NULL) return -errno;
-  int result;
+  int failure = 0, changed;
   // Again while there are any, since threads not yet seen may have started others.
   do {
-    result = 0;
+    changed = 0;
     rewinddir(threads);
-    for (struct dirent *entry; result >= 0 && (entry = readdir(threads)) != NULL;) {
+    for (struct dirent *entry; (entry = readdir(threads)) != NULL;) {
       int thread = atoi(entry->d_name);
-      if (thread == 0) continue;
-      int one = step_behind(thread);
+      // Another policy is somebody's choice.
+      if (thread == 0 || thread == gettid() || sched_getscheduler(thread) != (idle ? SCHED_OTHER : SCHED_IDLE)) continue;
+      int result = idle ? keep_io_priority(thread) : 0;
+      if (result == 0) result = set_policy(thread, idle ? SCHED_IDLE : SCHED_OTHER);
+      if (result == 0) changed = 1;
       // A thread that has ended meanwhile is no failure.
-      if (one == 1 || (one < 0 && one != -ESRCH)) result = one;
+      else if (failure == 0 && result != -ESRCH) failure = result;
     }
-  } while (result == 1);
+  } while (changed);
   closedir(threads);
-  return result;
+  return failure;
+}
+
+int scrim_try_idle_policy(void) {
+  int result = set_policy(0, SCHED_IDLE);
+  return result == 0 ? set_policy(0, SCHED_OTHER) : result;
 }
 
 static int get_capabilities(struct __user_cap_data_struct data[2]) {

@@ -1,7 +1,6 @@
 public import Logging
 public import Vault
 import CFuse
-import CLinux
 import Glibc
 import Primitives
 import Synchronization
@@ -71,30 +70,19 @@ public enum Mount {
       fileSystem.conversions.stop()
       converting.join()
     }
+    var callersFirst: CallersFirst?
+    defer { callersFirst?.end() }
     let end = try session.run { negotiated in
       fileSystem.facts.withLock { facts in
         facts = MountFacts(mountPoint: session.mountPoint, negotiated: negotiated)
       }
       onReady(vault.notices + notes(negotiated, options))
-      let isBehind = letCallersGoFirst(negotiated.transport)
-      fileSystem.facts.withLock { $0.callersFirst = isBehind }
+      // Threads that read the device run anywhere, so it makes no difference to them.
+      guard case .rings = negotiated.transport else { return }
+      callersFirst = CallersFirst(fileSystem)
     }
     withExtendedLifetime(probe) {}
     logger.info("\(session.mountPoint): \(describe(end))")
-  }
-
-  /// Has this process's threads run under SCHED_IDLE, sched(7), where that takes nothing from them, as they share their
-  /// part of the processors with nobody.
-  ///
-  /// The scheduler takes a processor on which only such threads run for an idle one (sched_idle_cpu() in the kernel's
-  /// kernel/sched/fair.c). So whoever gets a reply wakes up where he fell asleep, and not on another processor, which
-  /// would have to be woken itself, and again for the reply after.
-  ///
-  /// - Returns: whether they do.
-  private static func letCallersGoFirst(_ transport: TransportKind) -> Bool {
-    // Threads that read the device run anywhere, so it makes no difference to them.
-    guard case .rings = transport, SchedulingGroup().isOurs else { return false }
-    return scrim_step_behind() >= 0
   }
 
   /// Passthrough is tried with the vault's header, which every vault has.

@@ -9,8 +9,8 @@ import Vault
 struct MountFacts: Sendable {
   var mountPoint = ""
   var negotiated: Negotiated?
-  /// See ``Mount/letCallersGoFirst(_:)``.
-  var callersFirst = false
+  /// See ``CallersFirst``; nil until it is decided.
+  var callersFirst: Bool?
 }
 
 /// What `scrim status` shows; docs/cli.md describes the JSON.
@@ -122,7 +122,7 @@ extension FileSystem {
       }
     return .object([
       ("kind", .string(kind)), ("threads", .number(UInt64(max(threads, 0)))),
-      ("reason", .optional(reason)), ("callersFirst", .bool(facts.callersFirst)),
+      ("reason", .optional(reason)), ("callersFirst", facts.callersFirst.map(JSON.bool) ?? .null),
     ])
   }
 

@@ -17,6 +17,11 @@ import Testing
     var weighted: [String] = []
     /// Members of each cgroup that there is.
     var members: [String: String] = ["": "1\n"]
+    /// What cgroup.stat says in each.
+    var state = "nr_descendants 0\nnr_dying_descendants 0\n"
+    var scheduler = "disabled\n"
+    /// Whose procfs it is.
+    var reader = getpid()
     let isOurs: Bool
   }
 
@@ -30,6 +35,14 @@ import Testing
       testDescription: "a container, where the root may be anything", cgroup: "0::/\n",
       namespace: "cgroup:[4026532000]", isOurs: false),
     Case(
+      testDescription: "a container with a group of its own", cgroup: "0::/\n",
+      namespace: "cgroup:[4026532000]", weighted: [""], members: ["": own], isOurs: false),
+    Case(
+      testDescription: "a loaded scheduler", cgroup: "0::/\n", scheduler: "enabled\n", isOurs: false),
+    Case(
+      testDescription: "the procfs of another PID namespace", cgroup: "0::/\n",
+      reader: getpid() + 1, isOurs: false),
+    Case(
       testDescription: "a cgroup for bookkeeping only", cgroup: "0::/a/b\n",
       members: ["": "", "/a": "", "/a/b": "1\n2\n"], isOurs: true),
     Case(
@@ -39,11 +52,11 @@ import Testing
       testDescription: "a cgroup of its own", cgroup: "0::/a/b\n", autogroup: "0\n", leads: false,
       weighted: ["/a", "/a/b"], members: ["": "", "/a": "", "/a/b": own], isOurs: true),
     Case(
+      testDescription: "a cgroup of its own with others below", cgroup: "0::/a\n",
+      weighted: ["/a"], members: ["": "", "/a": own], state: "nr_descendants 2\n", isOurs: false),
+    Case(
       testDescription: "a cgroup of its own in one whose time it shares", cgroup: "0::/a/b\n",
       weighted: ["/a"], members: ["": "", "/a": "", "/a/b": own], isOurs: false),
-    Case(
-      testDescription: "a container of its own", cgroup: "0::/\n", namespace: "cgroup:[1]",
-      weighted: [""], members: ["": own], isOurs: true),
     Case(
       testDescription: "cgroups that are not mounted", cgroup: "0::/a\n", members: [:],
       isOurs: false),
@@ -65,16 +78,24 @@ import Testing
         at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
       try Data(text.utf8).write(to: file)
     }
-    try put("/proc/self/cgroup", given.cgroup)
+    func link(_ path: String, _ target: String) throws {
+      try FileManager.default.createSymbolicLink(
+        atPath: folder.path + path, withDestinationPath: target)
+    }
+    try put("/proc/\(given.reader)/cgroup", given.cgroup)
     try put("/proc/sys/kernel/sched_autogroup_enabled", given.autogroup)
+    try put("/sys/kernel/sched_ext/state", given.scheduler)
+    try link("/proc/self", "\(given.reader)")
     try FileManager.default.createDirectory(
       atPath: folder.path + "/proc/self/ns", withIntermediateDirectories: true)
-    try FileManager.default.createSymbolicLink(
-      atPath: folder.path + "/proc/self/ns/cgroup", withDestinationPath: given.namespace)
-    for (group, members) in given.members { try put("/groups\(group)/cgroup.procs", members) }
-    for group in given.weighted { try put("/groups\(group)/cpu.weight", "100\n") }
+    try link("/proc/self/ns/cgroup", given.namespace)
+    for (group, members) in given.members {
+      try put("/sys/fs/cgroup\(group)/cgroup.procs", members)
+      try put("/sys/fs/cgroup\(group)/cgroup.stat", given.state)
+    }
+    for group in given.weighted { try put("/sys/fs/cgroup\(group)/cpu.weight", "100\n") }
     let group = SchedulingGroup(
-      processes: folder.path + "/proc", groups: folder.path + "/groups", leadsSession: given.leads)
+      processes: folder.path + "/proc", kernel: folder.path + "/sys", leadsSession: given.leads)
     #expect(group.isOurs == given.isOurs)
   }
 

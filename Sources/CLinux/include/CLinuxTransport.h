@@ -9,9 +9,12 @@ int scrim_pin_thread(int processor);
 /// Lets the calling thread run wherever the process's first thread may.
 int scrim_unpin_thread(void);
 
-/// Puts every thread that has the usual scheduling policy under SCHED_IDLE, as are those they start from now on. Their I/O
-/// priorities, which would follow, are kept.
-int scrim_step_behind(void);
+/// Puts every thread under the usual policy but the calling one under SCHED_IDLE, or back; those they start later follow
+/// them. Their I/O priorities stay as they are. What can be changed is, and the first failure is returned.
+int scrim_set_idle_policy(int idle);
+
+/// Whether the calling thread could leave SCHED_IDLE again, by trying. After a failure it is still under it.
+int scrim_try_idle_policy(void);
 
 /// Whether the calling thread's effective set holds the capability: 1, 0.
 int scrim_has_capability(int capability);
