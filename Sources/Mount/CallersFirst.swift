@@ -46,7 +46,8 @@ final class CallersFirst: Sendable {
         let result = scrim_set_idle_policy(isOurs ? 1 : 0)
         guard result == 0 else {
           _ = scrim_set_idle_policy(0)
-          fileSystem.log.warning("the scheduling policy cannot be changed: \(Errno(rawValue: -result))")
+          fileSystem.log.warning(
+            "the scheduling policy cannot be changed: \(Errno(rawValue: -result))")
           return note(false)
         }
         areFirst = isOurs

@@ -38,7 +38,8 @@ import Testing
       testDescription: "a container with a group of its own", cgroup: "0::/\n",
       namespace: "cgroup:[4026532000]", weighted: [""], members: ["": own], isOurs: false),
     Case(
-      testDescription: "a loaded scheduler", cgroup: "0::/\n", scheduler: "enabled\n", isOurs: false),
+      testDescription: "a loaded scheduler", cgroup: "0::/\n", scheduler: "enabled\n",
+      isOurs: false),
     Case(
       testDescription: "the procfs of another PID namespace", cgroup: "0::/\n",
       reader: getpid() + 1, isOurs: false),

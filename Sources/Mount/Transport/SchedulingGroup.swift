@@ -18,7 +18,8 @@ struct SchedulingGroup {
   var isOurs: Bool {
     // In a container anybody may be beside us; procfs of another PID namespace tells of others; and schedulers that
     // are loaded, sched_ext, have rules of their own.
-    guard isFirstNamespace, isOwnProcfs, TextFile.line("\(kernel)/kernel/sched_ext/state") != "enabled",
+    guard isFirstNamespace, isOwnProcfs,
+      TextFile.line("\(kernel)/kernel/sched_ext/state") != "enabled",
       let lines = TextFile.read("\(processes)/self/cgroup")
     else { return false }
     var unified: Substring?
