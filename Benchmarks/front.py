@@ -33,6 +33,8 @@ def row(line, values):
 
 def write(docs):
     data = json.loads((docs / "performance.json").read_text())
+    if not data["results"]:
+        return
     place, results = next(iter(data["results"].items()))
     rows = [row(data["lines"][name], results[name]) for name in LINES if name in results]
     title = f"Beside the best of {', '.join(PEERS)}, on {place} ({data['machine']['processor']})"
