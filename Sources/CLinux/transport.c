@@ -74,6 +74,7 @@ int scrim_set_idle_policy(int idle) {
 }
 
 int scrim_try_idle_policy(void) {
+  if (sched_getscheduler(0) != SCHED_OTHER) return -EPERM;
   int result = set_policy(0, SCHED_IDLE);
   return result == 0 ? set_policy(0, SCHED_OTHER) : result;
 }

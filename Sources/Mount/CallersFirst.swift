@@ -12,47 +12,34 @@ import SystemPackage
 /// on another processor, which would have to be woken itself, and for the next reply the first one again.
 ///
 /// The thread that looks keeps its policy, and would notice in time if others starved.
-final class CallersFirst: Sendable {
+enum CallersFirst {
   /// Milliseconds between two looks; a cgroup may get its controllers, or other members, at any time.
-  private static let pause = 5000
-
-  private let isEnding = Monitor(false)
-  private let thread: WorkerThread
+  private static let interval = 5000
 
   /// Starts the thread that looks; nil where there is none, and everything stays as it is.
-  init?(_ fileSystem: FileSystem) {
-    let isEnding = isEnding
-    do {
-      thread = try WorkerThread(name: "scrim-policy") { Self.look(fileSystem, isEnding) }
-    } catch {
-      return nil
-    }
+  static func start(_ fileSystem: FileSystem) -> Lookout? {
+    try? Lookout("scrim-policy") { look(fileSystem, $0) }
   }
 
-  /// Ends the thread. Call exactly once.
-  func end() {
-    isEnding.update { $0 = true }
-    thread.join()
-  }
-
-  private static func look(_ fileSystem: FileSystem, _ isEnding: Monitor<Bool>) {
+  private static func look(_ fileSystem: FileSystem, _ pause: Lookout.Pause) {
     func note(_ areFirst: Bool) { fileSystem.facts.withLock { $0.callersFirst = areFirst } }
-    // Without CAP_SYS_NICE or a limit that allows it there would be no way back.
-    guard scrim_try_idle_policy() == 0 else { return note(false) }
-    var areFirst = false
-    repeat {
-      let isOurs = SchedulingGroup().isOurs
-      if isOurs != areFirst {
-        let result = scrim_set_idle_policy(isOurs ? 1 : 0)
-        guard result == 0 else {
-          _ = scrim_set_idle_policy(0)
-          fileSystem.log.warning(
-            "the scheduling policy cannot be changed: \(Errno(rawValue: -result))")
-          return note(false)
-        }
-        areFirst = isOurs
-      }
-      note(areFirst)
-    } while isEnding.wait(milliseconds: pause, { $0 ? true : nil }) == nil
+    var isOurs: Bool { SchedulingGroup().isOurs }
+    note(false)
+    // Without CAP_SYS_NICE or a limit that allows it there would be no way back. Whoever started the daemon may be
+    // beside it at first.
+    guard scrim_try_idle_policy() == 0, isOurs || pause(milliseconds: interval) && isOurs else {
+      return
+    }
+    let result = scrim_set_idle_policy(1)
+    if result == 0 {
+      note(true)
+      while pause(milliseconds: interval), isOurs {}
+    } else {
+      fileSystem.log.warning(
+        "the scheduling policy cannot be changed: \(Errno(rawValue: -result))")
+    }
+    // For good: what is ours again may not be for those who were here before.
+    while scrim_set_idle_policy(0) != 0, pause(milliseconds: interval) {}
+    note(false)
   }
 }

@@ -30,35 +30,24 @@ final class Activity: Sendable {
 }
 
 /// Unmounts what nobody has used for long enough. Time in suspension counts.
-final class IdleWatch: Sendable {
+enum IdleWatch {
   /// How long the thread sleeps at most, in milliseconds.
   private static let longestSleep: UInt64 = 10_000
 
-  private let isEnding: Monitor<Bool>
-  private let thread: WorkerThread
-
   /// Starts the thread that looks; `limit` is in milliseconds.
-  init(_ fileSystem: FileSystem, _ session: Session, limit: UInt64) throws(Errno) {
-    let isEnding = Monitor(false)
-    self.isEnding = isEnding
+  static func start(
+    _ fileSystem: FileSystem, _ session: Session, limit: UInt64
+  ) throws(Errno) -> Lookout {
     fileSystem.activity.watch()
-    thread = try WorkerThread(name: "scrim-idle") {
-      Self.look(fileSystem, session, limit: limit, isEnding)
-    }
-  }
-
-  /// Ends the thread. Call exactly once.
-  func end() {
-    isEnding.update { $0 = true }
-    thread.join()
+    return try Lookout("scrim-idle") { look(fileSystem, session, limit: limit, $0) }
   }
 
   private static func look(
-    _ fileSystem: FileSystem, _ session: Session, limit: UInt64, _ isEnding: Monitor<Bool>
+    _ fileSystem: FileSystem, _ session: Session, limit: UInt64, _ pause: Lookout.Pause
   ) {
     let sleep = min(max(limit / 8, 100), longestSleep)
     var last = Clock.sinceBoot()
-    while isEnding.wait(milliseconds: Int(sleep), { $0 ? true : nil }) == nil {
+    while pause(milliseconds: Int(sleep)) {
       if let first = fileSystem.activity.takeFirst() { last = first }
       let now = Clock.sinceBoot()
       // Later requests of the same look may have come as long after the first as the sleep takes.

@@ -70,7 +70,7 @@ public enum Mount {
       fileSystem.conversions.stop()
       converting.join()
     }
-    var callersFirst: CallersFirst?
+    var callersFirst: Lookout?
     defer { callersFirst?.end() }
     let end = try session.run { negotiated in
       fileSystem.facts.withLock { facts in
@@ -79,7 +79,7 @@ public enum Mount {
       onReady(vault.notices + notes(negotiated, options))
       // Threads that read the device run anywhere, so it makes no difference to them.
       guard case .rings = negotiated.transport else { return }
-      callersFirst = CallersFirst(fileSystem)
+      callersFirst = CallersFirst.start(fileSystem)
     }
     withExtendedLifetime(probe) {}
     logger.info("\(session.mountPoint): \(describe(end))")
@@ -118,10 +118,10 @@ public enum Mount {
 
   private static func startIdleWatch(
     _ fileSystem: FileSystem, _ session: Session, _ options: SessionOptions
-  ) throws(MountError) -> IdleWatch? {
+  ) throws(MountError) -> Lookout? {
     guard let limit = options.idleMilliseconds else { return nil }
     do {
-      return try IdleWatch(fileSystem, session, limit: limit)
+      return try IdleWatch.start(fileSystem, session, limit: limit)
     } catch {
       throw .io("starting a thread", error)
     }

@@ -9,7 +9,7 @@ import Vault
 struct MountFacts: Sendable {
   var mountPoint = ""
   var negotiated: Negotiated?
-  /// See ``CallersFirst``; nil until it is decided.
+  /// See ``CallersFirst``; nil until somebody has looked.
   var callersFirst: Bool?
 }
 

@@ -10,9 +10,14 @@ public final class Monitor<Value>: @unchecked Sendable {
   /// Starts with a value.
   public init(_ value: Value) {
     self.value = value
+    // Waits must not depend on the time of day, which may be set.
+    var attributes = pthread_condattr_t()
+    pthread_condattr_init(&attributes)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
     // SAFETY: both are initialised before anyone can see the object, and stay where they are.
     pthread_mutex_init(mutex, nil)
-    pthread_cond_init(condition, nil)
+    pthread_cond_init(condition, &attributes)
+    pthread_condattr_destroy(&attributes)
   }
 
   deinit {
@@ -61,7 +66,7 @@ extension Monitor {
   /// Waits until `body` returns something, or about this long; nil when the time is over.
   public func wait<Result>(milliseconds: Int, _ body: (inout Value) -> Result?) -> Result? {
     var deadline = timespec()
-    clock_gettime(CLOCK_REALTIME, &deadline)
+    clock_gettime(CLOCK_MONOTONIC, &deadline)
     let nanoseconds = deadline.tv_nsec + milliseconds % 1000 * 1_000_000
     deadline.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
     deadline.tv_nsec = nanoseconds % 1_000_000_000

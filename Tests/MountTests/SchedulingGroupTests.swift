@@ -35,9 +35,6 @@ import Testing
       testDescription: "a container, where the root may be anything", cgroup: "0::/\n",
       namespace: "cgroup:[4026532000]", isOurs: false),
     Case(
-      testDescription: "a container with a group of its own", cgroup: "0::/\n",
-      namespace: "cgroup:[4026532000]", weighted: [""], members: ["": own], isOurs: false),
-    Case(
       testDescription: "a loaded scheduler", cgroup: "0::/\n", scheduler: "enabled\n",
       isOurs: false),
     Case(

@@ -13,7 +13,8 @@ int scrim_unpin_thread(void);
 /// them. Their I/O priorities stay as they are. What can be changed is, and the first failure is returned.
 int scrim_set_idle_policy(int idle);
 
-/// Whether the calling thread could leave SCHED_IDLE again, by trying. After a failure it is still under it.
+/// Whether the calling thread, which must have the usual policy, could leave SCHED_IDLE again, by trying. After a failure
+/// to do so it is still under it.
 int scrim_try_idle_policy(void);
 
 /// Whether the calling thread's effective set holds the capability: 1, 0.
