@@ -256,7 +256,7 @@ def run_place(results, name, contenders, groups, rounds, quick):
 
 def main():
     quick = os.environ.get("QUICK", "") not in ("", "0")
-    rounds = int(os.environ.get("ROUNDS", "2" if quick else "5"))
+    rounds = int(os.environ.get("ROUNDS", "1" if quick else "5"))
     places = sorted(chosen("PLACES") or ({"tmpfs"} if quick else {"tmpfs", "ext4"}), reverse=True)
     names = chosen("CONTENDERS")
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
